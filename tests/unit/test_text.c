@@ -76,7 +76,8 @@ static bool bytes_equal(const struct bytes *a, const struct bytes *b) {
 
 /* Adds short random text, rich in newlines. */
 static void bytes_add_random(struct bytes *to) {
-    static const char *const pieces[] = {"\n", "\n", "\n\n", "a", "b\n", "cd", "\303\251", "e f\n", "\n\ng\n"};
+    static const char *const pieces[] = {"\n", "\n",       "\n\n",  "a",      "b\n",
+                                         "cd", "\303\251", "e f\n", "\n\ng\n"};
 
     for (uint32_t n = random_below(4) + 1; n > 0; n--) {
         const char *piece = pieces[random_below(sizeof pieces / sizeof *pieces)];
@@ -273,7 +274,8 @@ static void utf8_whole_cuts_unfinished_characters(void **unused) {
 
 /* Feeding in two pieces, or byte by byte with the definition spelled out, is the same. */
 static void utf8_once(void) {
-    static const uint8_t bytes[] = {'a', 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC2, 0xE0, 0xE1, 0xED, 0xF0, 0xF4};
+    static const uint8_t bytes[] = {'a',  0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF,
+                                    0xC2, 0xE0, 0xE1, 0xED, 0xF0, 0xF4};
     char data[6];
     struct text_utf8 whole = {0};
     struct text_utf8 pieces = {0};
