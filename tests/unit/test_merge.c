@@ -256,15 +256,27 @@ static bool model_merge(const struct script *o, const struct script *a, const st
 
 static unsigned model_clean, model_overlap;
 
+/* Exchanges lines here and there: what makes shortest paths hard to find. */
+static void shuffle(struct script *script) {
+    for (unsigned swaps = random_below(5); swaps > 0 && script->count > 0; swaps--) {
+        unsigned x = random_below((uint32_t)script->count);
+        unsigned y = random_below((uint32_t)script->count);
+        int line = script->line[x];
+        script->line[x] = script->line[y];
+        script->line[y] = line;
+    }
+}
+
 static void model_once(void) {
-    struct script o = random_script(12, 12);
-    struct script a = edit(&o, 4 + random_below(8), random_below(2) ? 100 : (int)random_below(12));
-    struct script b = edit(&o, 4 + random_below(8), random_below(2) ? 200 : (int)random_below(12));
+    struct script o = random_script(24, 6 + (int)random_below(24));
+    struct script a = edit(&o, 4 + random_below(30), random_below(2) ? 100 : (int)random_below(12));
+    struct script b = edit(&o, 4 + random_below(60), random_below(2) ? 200 : (int)random_below(12));
     struct script expected;
     int match_a[LINES], match_b[LINES];
     enum merge_outcome outcome;
     struct written x;
 
+    shuffle(&a);
     /* Empty texts have no last line that could lack its newline. */
     o.ended |= o.count == 0;
     a.ended |= a.count == 0;
@@ -451,6 +463,33 @@ static void work_is_bounded(void **unused) {
     free(b);
 }
 
+/* Lines chosen to meet in the table of lines (it knows the hash: change both). */
+static void table_work_is_bounded(void **unused) {
+    (void)unused;
+    enum { MEETING = 40000, SLOTS = 1 << 17, CROWDED = 2048 };
+    char *data = malloc((size_t)MEETING * 16);
+    struct merge_text crowd = {data, 0};
+    struct merge_text none = {"", 0};
+    enum merge_outcome outcome;
+    char *merged = NULL;
+    size_t size;
+
+    assert_non_null(data);
+    for (int lines = 0, n = 0; lines < MEETING; n++) {
+        int length = sprintf(data + crowd.size, "%d\n", n);
+        uint64_t hash = 0xCBF29CE484222325u;
+        for (int i = 0; i < length - 1; i++)
+            hash = (hash ^ (uint8_t)data[crowd.size + (size_t)i]) * 0x100000001B3u;
+        if (((hash ^ (hash >> 32)) & (SLOTS - 1)) >= CROWDED)
+            continue;
+        crowd.size += (size_t)length;
+        lines++;
+    }
+    assert_int_equal(merge_lines(crowd, none, none, &outcome, &merged, &size), -EFBIG);
+    assert_null(merged);
+    free(data);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_merges),
@@ -462,6 +501,7 @@ int main(void) {
         cmocka_unit_test(outcome_is_the_models),
         cmocka_unit_test(outcome_is_gits),
         cmocka_unit_test(work_is_bounded),
+        cmocka_unit_test(table_work_is_bounded),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
