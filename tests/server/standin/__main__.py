@@ -76,8 +76,8 @@ def _world(options: argparse.Namespace) -> World:
     if options.state and options.state.exists():
         world.load(json.loads(options.state.read_text()))
     else:
-        account = world.open_account(MAIN, options.tier)
-        world.mint(MAIN, secret=options.token)
+        world.begin(options.tier, options.token)
+        account = world.accounts[MAIN]
         world.note_ids.next = options.first_id or world.note_ids.next
         if options.sample:
             samples.pleasant(world, account)

@@ -33,6 +33,9 @@ class Clock:
     def resume(self) -> None:
         self._frozen_us = None
 
+    def reset(self) -> None:
+        self._offset_us, self._frozen_us = 0, None
+
     def http_date(self, ahead_s: float = 0) -> str:
         return _http_date(int(self.now_us() / SECOND + ahead_s))
 

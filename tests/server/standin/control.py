@@ -202,6 +202,13 @@ class Control:
         with self._world.lock:
             self._world.load(dump)
 
+    def do_reset(self) -> JSON:
+        """Up, empty, default switches, no faults, empty log; the main token stays valid."""
+        self.do_mode("up")
+        with self._world.lock:
+            self._world.begin_anew()
+        self._api.reset_connections()
+
     def do_next_id(self, note: int | None = None, folder: int | None = None) -> JSON:
         """Choose the ids of the next note and folder; they only ever grow."""
         with self._world.lock:

@@ -162,6 +162,12 @@ class Connection:
 
     # Ending
 
+    def finish(self) -> None:
+        """Say that nothing more comes, and leave the peer time to read before unread request bytes turn
+        our close into a RST."""
+        self._sock.shutdown(socket.SHUT_WR)
+        self.pause(0.5)
+
     def reset(self) -> None:
         """End with a TCP RST, from the connection's own thread."""
         self._linger_zero()
@@ -265,7 +271,6 @@ class Front:
     def _refuse(self, connection: Connection, reply: Reply) -> None:
         try:
             connection.send(reply.head(self._date(), close=True) + reply.body)
-            # Let the peer read this before the RST that unread request bytes cause.
-            connection.pause(0.5)
+            connection.finish()
         except OSError:
             pass

@@ -14,7 +14,8 @@ from .call import Call
 from .message import Reply
 from .note import Note, remembered
 from .refusal import Refusal, invalid, not_found
-from .titles import MAX_TITLE_CHARACTERS, automatic_filename, filename_for_name, filename_for_title, stored_title
+from .titles import (MAX_TITLE_CHARACTERS, automatic_filename, filename_for_name, filename_for_title,
+                     stored_title)
 
 DEFAULT_PAGE = 50
 MOST_BULK_ROWS = 50
@@ -294,7 +295,7 @@ def move_note(call: Call) -> Reply:
     keys = params.only(params.json_object(call.request, switches), {"folder_id"}, switches)
     if "folder_id" not in keys:
         raise invalid("param is missing: folder_id (send null to un-folder)")
-    folder_id = params.folder_id(keys, call.account, switches, blank_is_root=True)
+    folder_id = params.folder_id(keys, call.account, switches, moving=True)
     changes = {"folder_id": folder_id} if folder_id != note.folder_id else {}
     if _bumps(changes, switches):
         changes["updated_at"] = call.now_us

@@ -64,12 +64,13 @@ def boolean(keys: Keys, key: str, default: bool) -> bool:
     return value
 
 
-def folder_id(keys: Keys, account: Account, switches: Switches, blank_is_root: bool = False) -> int | None:
-    """The folder that `folder_id` names in this account; a foreign one is not found."""
+def folder_id(keys: Keys, account: Account, switches: Switches, moving: bool = False) -> int | None:
+    """The folder that `folder_id` names in this account; a foreign one is not found. /move also takes
+    "" for the root, and ids as strings: the vendor's own `freshjots mv` sends them so."""
     value = keys["folder_id"]
-    if value is None or (blank_is_root and value == ""):
+    if value is None or (moving and value == ""):
         return None
-    if isinstance(value, str) and switches["ids"] == "string" and value.isdecimal():
+    if isinstance(value, str) and (moving or switches["ids"] == "string") and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise invalid("Folder must be an id or null")

@@ -36,6 +36,29 @@ class World:
         self.note_ids = Sequence(101)
         self.folder_ids = Sequence(11)
         self.black_hole = False
+        self._tier = "dev"
+        self._secret = new_secret()
+
+    def begin(self, tier: str, secret: str | None) -> None:
+        """Open the main account with its token."""
+        self._tier = tier
+        self._secret = secret or self._secret
+        self.open_account(MAIN, tier)
+        self.mint(MAIN, secret=self._secret)
+
+    def begin_anew(self) -> None:
+        """As freshly started, with the same main token; ids and log numbers go on growing, and requests
+        that hang are let go."""
+        self.accounts.clear()
+        self.tokens = Tokens()
+        self.clock.reset()
+        self.switches.reset()
+        self.limits.reset()
+        self.keys.forget()
+        self.faults.remove()
+        self.faults.release()
+        self.log.clear()
+        self.begin(self._tier, self._secret)
 
     def open_account(self, name: str, tier: str = "dev") -> Account:
         if name in self.accounts:
