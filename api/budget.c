@@ -50,15 +50,15 @@ struct budget {
     size_t count, capacity;
     uint64_t next_number;
     int64_t limit;
-    bool told;              /* by a header */
-    uint64_t told_number;   /* the youngest call that told */
+    bool told;            /* by a header */
+    uint64_t told_number; /* the youngest call that told */
     int64_t window_ms;
     bool window_known;
-    int64_t edge_ms;        /* when a window begins or began, -1 unknown */
-    int64_t longest_ms;     /* the longest time to an edge ever told: no window is shorter */
-    int64_t refill_ms;      /* told time of the next edge, for one probe; -1 unknown */
+    int64_t edge_ms;    /* when a window begins or began, -1 unknown */
+    int64_t longest_ms; /* the longest time to an edge ever told: no window is shorter */
+    int64_t refill_ms;  /* told time of the next edge, for one probe; -1 unknown */
     int64_t blocked_until_ms;
-    uint64_t alone_from;    /* not 0: calls go one by one until one from this number on is answered */
+    uint64_t alone_from; /* not 0: calls go one by one until one from this number on is answered */
 };
 
 /* API.md, "Limits": Dev, then Team. */
@@ -67,8 +67,7 @@ static const int64_t documented[][SERVICE_CLASSES] = {
     {[SERVICE_READ] = 2000, [SERVICE_WRITE] = 200, [SERVICE_APPEND] = 1000},
 };
 
-static bool is_documented(int64_t limit)
-{
+static bool is_documented(int64_t limit) {
     for (size_t tier = 0; tier < sizeof(documented) / sizeof(documented[0]); tier++) {
         for (int i = 0; i < SERVICE_CLASSES; i++) {
             if (documented[tier][i] == limit)
@@ -78,8 +77,7 @@ static bool is_documented(int64_t limit)
     return false;
 }
 
-struct budget *budget_create(enum service_class class_id)
-{
+struct budget *budget_create(enum service_class class_id) {
     struct budget *budget = calloc(1, sizeof(*budget));
 
     if (!budget)
@@ -94,21 +92,18 @@ struct budget *budget_create(enum service_class class_id)
     return budget;
 }
 
-void budget_destroy(struct budget *budget)
-{
+void budget_destroy(struct budget *budget) {
     if (!budget)
         return;
     free(budget->entries);
     free(budget);
 }
 
-static bool counts_at(const struct budget *budget, const struct entry *entry, int64_t when_ms)
-{
+static bool counts_at(const struct budget *budget, const struct entry *entry, int64_t when_ms) {
     return !entry->settled || when_ms - entry->time_ms < budget->window_ms;
 }
 
-static int64_t count_at(const struct budget *budget, int64_t when_ms)
-{
+static int64_t count_at(const struct budget *budget, int64_t when_ms) {
     int64_t count = 0;
 
     for (size_t i = 0; i < budget->count; i++)
@@ -116,8 +111,7 @@ static int64_t count_at(const struct budget *budget, int64_t when_ms)
     return count;
 }
 
-static bool any_in_flight(const struct budget *budget)
-{
+static bool any_in_flight(const struct budget *budget) {
     for (size_t i = budget->count; i > 0; i--) {
         if (!budget->entries[i - 1].settled)
             return true;
@@ -125,8 +119,7 @@ static bool any_in_flight(const struct budget *budget)
     return false;
 }
 
-static void expire(struct budget *budget, int64_t now_ms)
-{
+static void expire(struct budget *budget, int64_t now_ms) {
     size_t kept = 0;
 
     for (size_t i = 0; i < budget->count; i++) {
@@ -136,8 +129,7 @@ static void expire(struct budget *budget, int64_t now_ms)
     budget->count = kept;
 }
 
-static bool add_entry(struct budget *budget, const struct entry *entry)
-{
+static bool add_entry(struct budget *budget, const struct entry *entry) {
     if (budget->count == budget->capacity) {
         size_t capacity = budget->capacity ? 2 * budget->capacity : 64;
         struct entry *grown = realloc(budget->entries, capacity * sizeof(*grown));
@@ -151,8 +143,7 @@ static bool add_entry(struct budget *budget, const struct entry *entry)
     return true;
 }
 
-static struct entry *find(struct budget *budget, uint64_t number)
-{
+static struct entry *find(struct budget *budget, uint64_t number) {
     for (size_t i = budget->count; i > 0; i--) {
         if (budget->entries[i - 1].number == number)
             return &budget->entries[i - 1];
@@ -160,22 +151,19 @@ static struct entry *find(struct budget *budget, uint64_t number)
     return NULL;
 }
 
-static void remove_entry(struct budget *budget, struct entry *entry)
-{
+static void remove_entry(struct budget *budget, struct entry *entry) {
     size_t behind = budget->count - (size_t)(entry - budget->entries) - 1;
 
     memmove(entry, entry + 1, behind * sizeof(*entry));
     budget->count--;
 }
 
-static int64_t usable(const struct budget *budget)
-{
+static int64_t usable(const struct budget *budget) {
     return budget->limit - budget->limit / RESERVE;
 }
 
 /* How much must stay when a call of PRIORITY has left. */
-static int64_t reserve_for(const struct budget *budget, enum service_priority priority)
-{
+static int64_t reserve_for(const struct budget *budget, enum service_priority priority) {
     switch (priority) {
     case SERVICE_FOREGROUND:
         return 0;
@@ -188,15 +176,13 @@ static int64_t reserve_for(const struct budget *budget, enum service_priority pr
 }
 
 /* When a foreground call may leave although the window is spent. */
-static int64_t probe_time(const struct budget *budget)
-{
+static int64_t probe_time(const struct budget *budget) {
     if (budget->refill_ms >= 0)
         return budget->refill_ms + PROBE_DELAY_MS;
     return budget->window_known ? INT64_MAX : INT64_MIN;
 }
 
-static bool may_leave(const struct budget *budget, enum service_priority priority, int64_t now_ms)
-{
+static bool may_leave(const struct budget *budget, enum service_priority priority, int64_t now_ms) {
     if (now_ms < budget->blocked_until_ms)
         return false;
     if (budget->alone_from)
@@ -206,8 +192,8 @@ static bool may_leave(const struct budget *budget, enum service_priority priorit
     return priority == SERVICE_FOREGROUND && now_ms >= probe_time(budget) && !any_in_flight(budget);
 }
 
-bool budget_take(struct budget *budget, enum service_priority priority, int64_t now_ms, uint64_t *out_number)
-{
+bool budget_take(struct budget *budget, enum service_priority priority, int64_t now_ms,
+                 uint64_t *out_number) {
     struct entry entry = {.number = budget->next_number, .time_ms = now_ms};
 
     expire(budget, now_ms);
@@ -220,8 +206,7 @@ bool budget_take(struct budget *budget, enum service_priority priority, int64_t 
 }
 
 /* The first moment, at most two windows from now, at which fewer than MOST entries count. */
-static int64_t time_of_count(const struct budget *budget, int64_t most, int64_t now_ms)
-{
+static int64_t time_of_count(const struct budget *budget, int64_t most, int64_t now_ms) {
     int64_t early = now_ms;
     int64_t late = now_ms + 2 * budget->window_ms;
 
@@ -237,8 +222,7 @@ static int64_t time_of_count(const struct budget *budget, int64_t most, int64_t 
 }
 
 int64_t budget_wait(const struct budget *budget, enum service_priority priority, unsigned ahead,
-                    int64_t now_ms)
-{
+                    int64_t now_ms) {
     int64_t most = usable(budget) - reserve_for(budget, priority);
     int64_t blocked_ms = budget->blocked_until_ms > now_ms ? budget->blocked_until_ms - now_ms : 0;
     int64_t windows = ahead / most;
@@ -258,21 +242,18 @@ int64_t budget_wait(const struct budget *budget, enum service_priority priority,
 
 /* --- what answers tell --- */
 
-static void settle(struct budget *budget, struct entry *entry, int64_t now_ms)
-{
+static void settle(struct budget *budget, struct entry *entry, int64_t now_ms) {
     entry->settled = budget->next_number;
     entry->time_ms = now_ms;
 }
 
 /* Was ENTRY counted by the server before it saw call NUMBER, or is it that call? */
-static bool surely_counted(const struct entry *entry, uint64_t number)
-{
+static bool surely_counted(const struct entry *entry, uint64_t number) {
     return entry->number == number || (entry->settled && entry->settled <= number);
 }
 
 /* Drops the oldest COUNT entries that were surely counted before call NUMBER. */
-static void drop_oldest(struct budget *budget, uint64_t number, int64_t count)
-{
+static void drop_oldest(struct budget *budget, uint64_t number, int64_t count) {
     size_t kept = 0;
 
     for (size_t i = 0; i < budget->count; i++) {
@@ -287,8 +268,7 @@ static void drop_oldest(struct budget *budget, uint64_t number, int64_t count)
 }
 
 /* The server had counted USED calls when it saw NUMBER. */
-static void reconcile(struct budget *budget, uint64_t number, int64_t used, int64_t now_ms)
-{
+static void reconcile(struct budget *budget, uint64_t number, int64_t used, int64_t now_ms) {
     struct entry foreign = {.settled = budget->next_number, .time_ms = now_ms};
     int64_t surely = 0;
     int64_t maybe = 0;
@@ -306,8 +286,7 @@ static void reconcile(struct budget *budget, uint64_t number, int64_t used, int6
         ;
 }
 
-static void learn_limit(struct budget *budget, int64_t limit)
-{
+static void learn_limit(struct budget *budget, int64_t limit) {
     if (limit < 1)
         return;
     budget->told = true;
@@ -319,8 +298,7 @@ static void learn_limit(struct budget *budget, int64_t limit)
 }
 
 /* The oldest answer that still counts, or NOW. */
-static int64_t oldest(const struct budget *budget, int64_t now_ms)
-{
+static int64_t oldest(const struct budget *budget, int64_t now_ms) {
     int64_t time_ms = now_ms;
 
     for (size_t i = 0; i < budget->count; i++) {
@@ -334,8 +312,7 @@ static int64_t oldest(const struct budget *budget, int64_t now_ms)
 
 /* A window begins in WAIT_MS. Two beginnings are at least one window apart when windows are fixed; when they
  * slide, the beginning is one window behind the oldest call. */
-static void learn_edge(struct budget *budget, int64_t wait_ms, int64_t now_ms)
-{
+static void learn_edge(struct budget *budget, int64_t wait_ms, int64_t now_ms) {
     int64_t edge_ms = now_ms + wait_ms;
     int64_t apart_ms = edge_ms - budget->edge_ms;
     int64_t least_ms = edge_ms - oldest(budget, now_ms);
@@ -358,8 +335,7 @@ static void learn_edge(struct budget *budget, int64_t wait_ms, int64_t now_ms)
         budget->window_ms = budget->longest_ms;
 }
 
-void budget_answered(struct budget *budget, uint64_t number, const struct budget_news *news, int64_t now_ms)
-{
+void budget_answered(struct budget *budget, uint64_t number, const struct budget_news *news, int64_t now_ms) {
     struct entry *entry = find(budget, number);
 
     if (!entry)
@@ -384,8 +360,7 @@ void budget_answered(struct budget *budget, uint64_t number, const struct budget
 }
 
 void budget_refused(struct budget *budget, uint64_t number, const struct budget_news *news, int64_t wait_ms,
-                    int64_t now_ms)
-{
+                    int64_t now_ms) {
     struct entry *entry = find(budget, number);
     int64_t until_ms = now_ms + wait_ms;
 
@@ -400,16 +375,14 @@ void budget_refused(struct budget *budget, uint64_t number, const struct budget_
     budget->alone_from = budget->next_number;
 }
 
-void budget_unsent(struct budget *budget, uint64_t number)
-{
+void budget_unsent(struct budget *budget, uint64_t number) {
     struct entry *entry = find(budget, number);
 
     if (entry)
         remove_entry(budget, entry);
 }
 
-void budget_state(const struct budget *budget, unsigned ahead, int64_t now_ms, struct service_budget *out)
-{
+void budget_state(const struct budget *budget, unsigned ahead, int64_t now_ms, struct service_budget *out) {
     int64_t remaining = budget->limit - count_at(budget, now_ms);
     int64_t blocked_ms = budget->blocked_until_ms - now_ms;
 

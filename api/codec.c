@@ -25,19 +25,16 @@ enum { MESSAGE_MAX = 300 };
 
 static const size_t mib = (size_t)1 << 20;
 
-static bool about_folders(enum service_op op)
-{
+static bool about_folders(enum service_op op) {
     return op == SERVICE_OP_FOLDERS || op == SERVICE_OP_FOLDER_CREATE || op == SERVICE_OP_FOLDER_RENAME ||
            op == SERVICE_OP_FOLDER_DELETE;
 }
 
-static bool promises_nothing(enum service_op op)
-{
+static bool promises_nothing(enum service_op op) {
     return op == SERVICE_OP_DELETE || op == SERVICE_OP_FOLDER_DELETE || op == SERVICE_OP_PROBE_WRITE;
 }
 
-int codec_encode(const struct service_call *call, struct request *out)
-{
+int codec_encode(const struct service_call *call, struct request *out) {
     int error;
 
     *out = (struct request){0};
@@ -47,8 +44,7 @@ int codec_encode(const struct service_call *call, struct request *out)
     return error;
 }
 
-size_t codec_answer_max(enum service_op op, const struct request *request)
-{
+size_t codec_answer_max(enum service_op op, const struct request *request) {
     switch (op) {
     case SERVICE_OP_GET:
     case SERVICE_OP_GET_BY_NAME:
@@ -69,8 +65,7 @@ size_t codec_answer_max(enum service_op op, const struct request *request)
 }
 
 /* A copy of TEXT that is fit for a log line: one line, UTF-8, at most MESSAGE_MAX bytes. */
-static char *tidy(const char *text)
-{
+static char *tidy(const char *text) {
     size_t size = strnlen(text, MESSAGE_MAX);
     char *copy;
 
@@ -93,8 +88,7 @@ static char *tidy(const char *text)
     return copy;
 }
 
-void codec_fail(struct service_reply *reply, enum service_outcome outcome, const char *why)
-{
+void codec_fail(struct service_reply *reply, enum service_outcome outcome, const char *why) {
     reply->outcome = outcome;
     reply->error = SERVICE_ERROR_UNAVAILABLE;
     free(reply->message);
@@ -102,8 +96,7 @@ void codec_fail(struct service_reply *reply, enum service_outcome outcome, const
 }
 
 /* Bulk's `failed` has no known shape (API.md C30): it goes raw behind the message. */
-static char *message_of(const cJSON *error)
-{
+static char *message_of(const cJSON *error) {
     const cJSON *message = json_member(error, "message");
     const cJSON *failed = json_member(error, "failed");
     const char *text = cJSON_IsString(message) ? message->valuestring : "";
@@ -125,8 +118,7 @@ static char *message_of(const cJSON *error)
 }
 
 /* What an answer without a known code means by its status. */
-static enum service_error error_of_status(int status, bool has_code)
-{
+static enum service_error error_of_status(int status, bool has_code) {
     switch (status) {
     case 401:
         return SERVICE_ERROR_UNAUTHENTICATED;
@@ -143,8 +135,7 @@ static enum service_error error_of_status(int status, bool has_code)
     }
 }
 
-static bool decode_error(const cJSON *root, struct service_reply *reply)
-{
+static bool decode_error(const cJSON *root, struct service_reply *reply) {
     const cJSON *error = json_member(root, "error");
     const cJSON *code = json_member(error, "code");
     bool has_code = cJSON_IsString(code);
@@ -157,8 +148,7 @@ static bool decode_error(const cJSON *root, struct service_reply *reply)
     return reply->error == SERVICE_ERROR_RATE_LIMITED;
 }
 
-static void drop_objects(struct service_reply *reply)
-{
+static void drop_objects(struct service_reply *reply) {
     for (size_t i = 0; i < reply->note_count; i++)
         service_note_release(&reply->notes[i]);
     for (size_t i = 0; i < reply->folder_count; i++)
@@ -173,8 +163,7 @@ static void drop_objects(struct service_reply *reply)
     reply->receipt = (struct service_receipt){0};
 }
 
-static void decode_success(enum service_op op, cJSON *root, struct service_reply *reply)
-{
+static void decode_success(enum service_op op, cJSON *root, struct service_reply *reply) {
     int error = 0;
 
     reply->receipt = (struct service_receipt){
@@ -183,13 +172,11 @@ static void decode_success(enum service_op op, cJSON *root, struct service_reply
         error = about_folders(op) ? folders_decode(op, root, reply) : notes_decode(op, root, reply);
     if (error) {
         drop_objects(reply);
-        codec_fail(reply, SERVICE_IN_DOUBT,
-                   error == -ENOMEM ? "out of memory" : "the answer makes no sense");
+        codec_fail(reply, SERVICE_IN_DOUBT, error == -ENOMEM ? "out of memory" : "the answer makes no sense");
     }
 }
 
-bool codec_decode(enum service_op op, const struct codec_answer *answer, struct service_reply *reply)
-{
+bool codec_decode(enum service_op op, const struct codec_answer *answer, struct service_reply *reply) {
     cJSON *root = answer->data ? json_parse(answer->data, answer->size) : NULL;
     bool throttled = false;
 

@@ -36,8 +36,7 @@ static const struct row table[] = {
 
 enum { ROWS = sizeof(table) / sizeof(table[0]) };
 
-enum service_error service_error_from_code(const char *code)
-{
+enum service_error service_error_from_code(const char *code) {
     for (int i = SERVICE_ERROR_NONE + 1; code && i < SERVICE_ERROR_OTHER; i++) {
         if (strcmp(table[i].code, code) == 0)
             return (enum service_error)i;
@@ -45,12 +44,10 @@ enum service_error service_error_from_code(const char *code)
     return SERVICE_ERROR_OTHER;
 }
 
-const char *service_error_code(enum service_error error)
-{
+const char *service_error_code(enum service_error error) {
     return (unsigned)error < ROWS ? table[error].code : table[SERVICE_ERROR_OTHER].code;
 }
 
-int service_error_errno(enum service_error error)
-{
+int service_error_errno(enum service_error error) {
     return (unsigned)error < ROWS ? -table[error].error_number : -EIO;
 }

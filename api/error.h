@@ -7,17 +7,17 @@ enum service_error {
     SERVICE_ERROR_NONE,
     SERVICE_ERROR_UNAUTHENTICATED,
     SERVICE_ERROR_FORBIDDEN,
-    SERVICE_ERROR_LOCKED,          /* note_locked */
+    SERVICE_ERROR_LOCKED, /* note_locked */
     SERVICE_ERROR_NOT_FOUND,
-    SERVICE_ERROR_INVALID,         /* validation_failed */
-    SERVICE_ERROR_CAP,             /* cap_exceeded */
-    SERVICE_ERROR_STORAGE,         /* storage_cap_exceeded */
-    SERVICE_ERROR_TOO_LARGE,       /* content_too_large, and a 413 without JSON */
-    SERVICE_ERROR_TYPE,            /* content_type_mismatch */
+    SERVICE_ERROR_INVALID,   /* validation_failed */
+    SERVICE_ERROR_CAP,       /* cap_exceeded */
+    SERVICE_ERROR_STORAGE,   /* storage_cap_exceeded */
+    SERVICE_ERROR_TOO_LARGE, /* content_too_large, and a 413 without JSON */
+    SERVICE_ERROR_TYPE,      /* content_type_mismatch */
     SERVICE_ERROR_RATE_LIMITED,
-    SERVICE_ERROR_KEY_CONFLICT,    /* idempotency_key_conflict */
-    SERVICE_ERROR_UNAVAILABLE,     /* service_unavailable, 5xx, no or no trustworthy answer */
-    SERVICE_ERROR_OTHER,           /* any code not listed */
+    SERVICE_ERROR_KEY_CONFLICT, /* idempotency_key_conflict */
+    SERVICE_ERROR_UNAVAILABLE,  /* service_unavailable, 5xx, no or no trustworthy answer */
+    SERVICE_ERROR_OTHER,        /* any code not listed */
 };
 
 /* Code string to enum; SERVICE_ERROR_OTHER for unknown strings. */

@@ -14,8 +14,7 @@
 
 #include "api/json.h"
 
-static int set_name(const struct service_call *call, struct request *out)
-{
+static int set_name(const struct service_call *call, struct request *out) {
     cJSON *root = cJSON_CreateObject();
     cJSON *folder = cJSON_AddObjectToObject(root, "folder");
     int error = folder ? json_add_string(folder, "name", call->name) : -ENOMEM;
@@ -26,8 +25,7 @@ static int set_name(const struct service_call *call, struct request *out)
     return error;
 }
 
-int folders_encode(const struct service_call *call, struct request *out)
-{
+int folders_encode(const struct service_call *call, struct request *out) {
     bool named = call->op == SERVICE_OP_FOLDER_CREATE || call->op == SERVICE_OP_FOLDER_RENAME;
     bool by_id = call->op == SERVICE_OP_FOLDER_DELETE || call->op == SERVICE_OP_FOLDER_RENAME;
     int error;
@@ -44,8 +42,7 @@ int folders_encode(const struct service_call *call, struct request *out)
     return error || !named ? error : set_name(call, out);
 }
 
-static bool read_folder(cJSON *object, struct service_folder *folder)
-{
+static bool read_folder(cJSON *object, struct service_folder *folder) {
     if (!json_id(object, "id", &folder->id))
         return false;
     folder->name = json_take_string(object, "name", NULL, NULL);
@@ -54,8 +51,7 @@ static bool read_folder(cJSON *object, struct service_folder *folder)
     return folder->name != NULL;
 }
 
-static int read_all(const cJSON *root, struct service_reply *reply)
-{
+static int read_all(const cJSON *root, struct service_reply *reply) {
     const cJSON *items = json_member(root, "folders");
     cJSON *item;
 
@@ -64,8 +60,7 @@ static int read_all(const cJSON *root, struct service_reply *reply)
     reply->folders = calloc((size_t)cJSON_GetArraySize(items) + 1, sizeof(*reply->folders));
     if (!reply->folders)
         return -ENOMEM;
-    cJSON_ArrayForEach(item, items)
-    {
+    cJSON_ArrayForEach(item, items) {
         struct service_folder *folder = &reply->folders[reply->folder_count];
 
         reply->item_count++;
@@ -78,8 +73,7 @@ static int read_all(const cJSON *root, struct service_reply *reply)
     return 0;
 }
 
-int folders_decode(enum service_op op, cJSON *root, struct service_reply *reply)
-{
+int folders_decode(enum service_op op, cJSON *root, struct service_reply *reply) {
     if (op == SERVICE_OP_FOLDERS)
         return read_all(root, reply);
     reply->folders = calloc(1, sizeof(*reply->folders));

@@ -17,18 +17,12 @@ enum { VALUE_MAX = 128, DEFAULT_WAIT_S = 60, MAX_WAIT_S = 3600 };
 /* Above this a Reset is a moment, not a duration. */
 static const int64_t epoch_from = 1000000000;
 
-void header_init(struct header *header)
-{
-    *header = (struct header){.limit = -1,
-                              .remaining = -1,
-                              .reset = -1,
-                              .retry_seconds = -1,
-                              .retry_date = -1,
-                              .date = -1};
+void header_init(struct header *header) {
+    *header = (struct header){
+        .limit = -1, .remaining = -1, .reset = -1, .retry_seconds = -1, .retry_date = -1, .date = -1};
 }
 
-static int64_t number_of(const char *text)
-{
+static int64_t number_of(const char *text) {
     int64_t value = 0;
 
     if (!*text)
@@ -44,15 +38,13 @@ static int64_t number_of(const char *text)
     return value;
 }
 
-static int64_t date_of(const char *text)
-{
+static int64_t date_of(const char *text) {
     time_t moment = curl_getdate(text, NULL);
 
     return moment > 0 ? (int64_t)moment : -1;
 }
 
-static void take(struct header *header, const char *name, const char *value)
-{
+static void take(struct header *header, const char *name, const char *value) {
     if (strcasecmp(name, "x-ratelimit-limit") == 0) {
         header->limit = number_of(value);
     } else if (strcasecmp(name, "x-ratelimit-remaining") == 0) {
@@ -69,8 +61,7 @@ static void take(struct header *header, const char *name, const char *value)
     }
 }
 
-void header_line(struct header *header, const char *line, size_t size)
-{
+void header_line(struct header *header, const char *line, size_t size) {
     char text[VALUE_MAX];
     char *colon;
     char *value;
@@ -97,8 +88,7 @@ void header_line(struct header *header, const char *line, size_t size)
     take(header, text, value);
 }
 
-int64_t header_reset_ms(const struct header *header, int64_t now)
-{
+int64_t header_reset_ms(const struct header *header, int64_t now) {
     int64_t reference = header->date >= 0 ? header->date : now;
     int64_t seconds = header->reset;
 
@@ -109,8 +99,7 @@ int64_t header_reset_ms(const struct header *header, int64_t now)
     return seconds < 0 ? 0 : (seconds > MAX_WAIT_S ? MAX_WAIT_S : seconds) * 1000;
 }
 
-int64_t header_wait_ms(const struct header *header, int64_t now)
-{
+int64_t header_wait_ms(const struct header *header, int64_t now) {
     int64_t reference = header->date >= 0 ? header->date : now;
     int64_t seconds = DEFAULT_WAIT_S;
 

@@ -79,8 +79,7 @@ struct http {
     bool stopping;
 };
 
-__attribute__((format(printf, 3, 4))) static void say(struct http *http, int level, const char *format, ...)
-{
+__attribute__((format(printf, 3, 4))) static void say(struct http *http, int level, const char *format, ...) {
     char text[LINE_MAX_SIZE];
     va_list args;
 
@@ -93,8 +92,7 @@ __attribute__((format(printf, 3, 4))) static void say(struct http *http, int lev
 }
 
 /* Counts on while the machine sleeps, as the server's windows do. */
-static int64_t now_ms(void)
-{
+static int64_t now_ms(void) {
     struct timespec now;
 
     clock_gettime(CLOCK_BOOTTIME, &now);
@@ -102,16 +100,14 @@ static int64_t now_ms(void)
 }
 
 /* Spreads clients that were all told the same moment. */
-static int64_t jitter_ms(void)
-{
+static int64_t jitter_ms(void) {
     unsigned char byte = 0;
 
     (void)!getrandom(&byte, 1, GRND_NONBLOCK);
     return 100 + byte;
 }
 
-static void call_destroy(struct call *call)
-{
+static void call_destroy(struct call *call) {
     if (!call)
         return;
     transfer_destroy(call->transfer);
@@ -123,8 +119,7 @@ static void call_destroy(struct call *call)
 
 /* --- network thread: sending --- */
 
-static void deliver(struct call *call)
-{
+static void deliver(struct call *call) {
     struct service_reply *reply = call->reply;
 
     call->reply = NULL;
@@ -132,14 +127,12 @@ static void deliver(struct call *call)
     call_destroy(call);
 }
 
-static void cancel(struct call *call, const char *why)
-{
+static void cancel(struct call *call, const char *why) {
     codec_fail(call->reply, SERVICE_UNSENT, why);
     deliver(call);
 }
 
-static unsigned slots_for(const struct http *http, enum service_priority priority)
-{
+static unsigned slots_for(const struct http *http, enum service_priority priority) {
     switch (priority) {
     case SERVICE_FOREGROUND:
         return http->active_max;
@@ -152,8 +145,7 @@ static unsigned slots_for(const struct http *http, enum service_priority priorit
 }
 
 /* The next call that may leave, or NULL; then *OUT_WAIT_MS (if any waits for budget) is when to look again. */
-static struct call *take_locked(struct http *http, int64_t now, int64_t *out_wait_ms)
-{
+static struct call *take_locked(struct http *http, int64_t now, int64_t *out_wait_ms) {
     for (int p = 0; p < QUEUE_PRIORITIES; p++) {
         enum service_priority priority = (enum service_priority)p;
 
@@ -175,8 +167,7 @@ static struct call *take_locked(struct http *http, int64_t now, int64_t *out_wai
     return NULL;
 }
 
-static void refresh_token(struct http *http, bool force)
-{
+static void refresh_token(struct http *http, bool force) {
     const char *why;
 
     if (token_refresh(http->token, now_ms(), force, &why))
@@ -185,12 +176,10 @@ static void refresh_token(struct http *http, bool force)
         say(http, LOG_WARNING, "%s; the old token stays in use", why);
 }
 
-static void start(struct http *http, struct call *call)
-{
+static void start(struct http *http, struct call *call) {
     refresh_token(http, false);
-    call->transfer =
-        transfer_create(&http->target, &call->request, call->key, token_get(http->token),
-                        codec_answer_max(call->op, &call->request), call);
+    call->transfer = transfer_create(&http->target, &call->request, call->key, token_get(http->token),
+                                     codec_answer_max(call->op, &call->request), call);
     if (call->transfer && curl_multi_add_handle(http->multi, transfer_easy(call->transfer)) == CURLM_OK) {
         http->active[http->active_count++] = call;
         return;
@@ -202,8 +191,7 @@ static void start(struct http *http, struct call *call)
 }
 
 /* Sends all that may leave. How long to wait for more, or -1 at the end. */
-static int64_t send_all(struct http *http)
-{
+static int64_t send_all(struct http *http) {
     for (;;) {
         int64_t wait_ms = IDLE_POLL_MS;
         struct call *call = NULL;
@@ -225,8 +213,7 @@ static int64_t send_all(struct http *http)
 /* --- network thread: answers --- */
 
 /* Ends CALL's transfer and takes it off the active ones. */
-static void detach(struct http *http, struct call *call)
-{
+static void detach(struct http *http, struct call *call) {
     curl_multi_remove_handle(http->multi, transfer_easy(call->transfer));
     transfer_destroy(call->transfer);
     call->transfer = NULL;
@@ -238,8 +225,7 @@ static void detach(struct http *http, struct call *call)
     }
 }
 
-static void put_back(struct http *http, struct call *call)
-{
+static void put_back(struct http *http, struct call *call) {
     free(call->reply->message);
     *call->reply = (struct service_reply){0};
     pthread_mutex_lock(&http->lock);
@@ -248,8 +234,7 @@ static void put_back(struct http *http, struct call *call)
 }
 
 /* The class of some operations is a guess (API.md C20): what they tell counts only when it fits. */
-static bool fits(const struct budget *budget, enum service_op op, int64_t limit)
-{
+static bool fits(const struct budget *budget, enum service_op op, int64_t limit) {
     struct service_budget state;
 
     if (op != SERVICE_OP_MOVE && op != SERVICE_OP_FOLDER_CREATE && op != SERVICE_OP_FOLDER_RENAME &&
@@ -260,8 +245,7 @@ static bool fits(const struct budget *budget, enum service_op op, int64_t limit)
 }
 
 /* Books what became of an answered call. */
-static void settle(struct http *http, const struct call *call, bool throttled)
-{
+static void settle(struct http *http, const struct call *call, bool throttled) {
     const struct header *header = transfer_header(call->transfer);
     struct budget *budget = http->budgets[call->item.class_id];
     struct budget_news news = {header->limit, header->remaining, header_reset_ms(header, time(NULL))};
@@ -276,12 +260,12 @@ static void settle(struct http *http, const struct call *call, bool throttled)
         budget_answered(budget, call->booking, &news, now_ms());
     pthread_mutex_unlock(&http->lock);
     if (throttled)
-        say(http, LOG_DEBUG, "%s: throttled, next try in %lld ms", service_op_name(call->op), (long long)wait_ms);
+        say(http, LOG_DEBUG, "%s: throttled, next try in %lld ms", service_op_name(call->op),
+            (long long)wait_ms);
 }
 
 /* True when the call goes back into the queue. */
-static bool judge(struct http *http, struct call *call, const struct codec_answer *answer)
-{
+static bool judge(struct http *http, struct call *call, const struct codec_answer *answer) {
     const struct header *header = transfer_header(call->transfer);
     const struct token_line *used = transfer_token(call->transfer);
     bool throttled;
@@ -300,8 +284,7 @@ static bool judge(struct http *http, struct call *call, const struct codec_answe
 }
 
 /* Books and reports a call without an answer. */
-static void fail(struct http *http, struct call *call, enum transfer_end end, const char *why)
-{
+static void fail(struct http *http, struct call *call, enum transfer_end end, const char *why) {
     struct budget *budget = http->budgets[call->item.class_id];
 
     pthread_mutex_lock(&http->lock);
@@ -313,8 +296,7 @@ static void fail(struct http *http, struct call *call, enum transfer_end end, co
     codec_fail(call->reply, end == TRANSFER_UNSENT ? SERVICE_UNSENT : SERVICE_IN_DOUBT, why);
 }
 
-static void finish(struct http *http, struct call *call, CURLcode code)
-{
+static void finish(struct http *http, struct call *call, CURLcode code) {
     struct codec_answer answer;
     enum transfer_end end = transfer_finish(call->transfer, code, &answer);
     bool again = false;
@@ -336,8 +318,7 @@ static void finish(struct http *http, struct call *call, CURLcode code)
 }
 
 /* Finishes all that are done; true if there were any. */
-static bool collect(struct http *http)
-{
+static bool collect(struct http *http) {
     CURLMsg *message;
     int left;
     bool any = false;
@@ -354,8 +335,7 @@ static bool collect(struct http *http)
     return any;
 }
 
-static struct call *take_any(struct http *http)
-{
+static struct call *take_any(struct http *http) {
     struct queue_item *item = NULL;
 
     pthread_mutex_lock(&http->lock);
@@ -369,8 +349,7 @@ static struct call *take_any(struct http *http)
     return (struct call *)item;
 }
 
-static void end_all(struct http *http)
-{
+static void end_all(struct http *http) {
     struct call *call;
 
     while (http->active_count > 0) {
@@ -385,8 +364,7 @@ static void end_all(struct http *http)
     http->multi = NULL;
 }
 
-static void *run(void *arg)
-{
+static void *run(void *arg) {
     struct http *http = arg;
     int64_t wait_ms;
     int running;
@@ -402,8 +380,7 @@ static void *run(void *arg)
 
 /* --- the ops table: any thread --- */
 
-static bool is_key(const char *key)
-{
+static bool is_key(const char *key) {
     size_t size = strlen(key);
 
     if (size < KEY_MIN || size > SERVICE_KEY_MAX)
@@ -415,16 +392,14 @@ static bool is_key(const char *key)
     return true;
 }
 
-static bool is_call(const struct service_call *call)
-{
+static bool is_call(const struct service_call *call) {
     if ((unsigned)call->op > SERVICE_OP_PROBE_WRITE || (unsigned)call->priority > SERVICE_PREFETCH)
         return false;
     return call->key ? is_key(call->key) : !service_op_writes(call->op);
 }
 
 static int op_submit(struct service *service, const struct service_call *call, service_done *done, void *arg,
-                     uint64_t *out_ticket)
-{
+                     uint64_t *out_ticket) {
     struct http *http = (struct http *)service;
     struct call *made;
     int error;
@@ -456,8 +431,7 @@ static int op_submit(struct service *service, const struct service_call *call, s
     return 0;
 }
 
-static void op_raise(struct service *service, uint64_t ticket, enum service_priority priority)
-{
+static void op_raise(struct service *service, uint64_t ticket, enum service_priority priority) {
     struct http *http = (struct http *)service;
 
     if ((unsigned)priority > SERVICE_PREFETCH)
@@ -468,19 +442,18 @@ static void op_raise(struct service *service, uint64_t ticket, enum service_prio
     curl_multi_wakeup(http->multi);
 }
 
-static void op_budget(struct service *service, enum service_class class_id, struct service_budget *out)
-{
+static void op_budget(struct service *service, enum service_class class_id, struct service_budget *out) {
     struct http *http = (struct http *)service;
 
     pthread_mutex_lock(&http->lock);
-    budget_state(http->budgets[class_id], queue_count(&http->queue, class_id, SERVICE_FOREGROUND), now_ms(), out);
+    budget_state(http->budgets[class_id], queue_count(&http->queue, class_id, SERVICE_FOREGROUND), now_ms(),
+                 out);
     out->queued = queue_count(&http->queue, class_id, SERVICE_PREFETCH);
     pthread_mutex_unlock(&http->lock);
 }
 
 /* Frees what create() made; the thread has ended or never began. */
-static void http_free(struct http *http)
-{
+static void http_free(struct http *http) {
     if (http->multi)
         curl_multi_cleanup(http->multi);
     for (int i = 0; i < SERVICE_CLASSES; i++)
@@ -493,8 +466,7 @@ static void http_free(struct http *http)
     curl_global_cleanup();
 }
 
-static void op_destroy(struct service *service)
-{
+static void op_destroy(struct service *service) {
     struct http *http = (struct http *)service;
 
     /* Woken under the lock: once the thread sees `stopping`, it frees the multi handle. */
@@ -508,8 +480,7 @@ static void op_destroy(struct service *service)
 
 /* --- creation --- */
 
-static int set_target(struct http *http, const struct http_config *config)
-{
+static int set_target(struct http *http, const struct http_config *config) {
     unsigned connect_ms = config->connect_timeout_ms ? config->connect_timeout_ms : DEFAULT_CONNECT_MS;
     unsigned stall_ms = config->stall_timeout_ms ? config->stall_timeout_ms : DEFAULT_STALL_MS;
     const char *why;
@@ -528,8 +499,7 @@ static int set_target(struct http *http, const struct http_config *config)
     return 0;
 }
 
-static int set_up(struct http *http, const struct http_config *config)
-{
+static int set_up(struct http *http, const struct http_config *config) {
     unsigned parallel = config->max_parallel ? config->max_parallel : DEFAULT_PARALLEL;
     int error = set_target(http, config);
 
@@ -557,8 +527,7 @@ static int set_up(struct http *http, const struct http_config *config)
 }
 
 /* Signals are for other threads; libcurl's SIGPIPE too. */
-static int start_thread(struct http *http)
-{
+static int start_thread(struct http *http) {
     sigset_t all, before;
     int error;
 
@@ -569,8 +538,7 @@ static int start_thread(struct http *http)
     return error ? -error : 0;
 }
 
-int http_service_create(const struct http_config *config, struct service **out)
-{
+int http_service_create(const struct http_config *config, struct service **out) {
     static const struct service_ops ops = {op_submit, op_raise, op_budget, op_destroy};
     struct http *http;
     int error;
@@ -595,14 +563,12 @@ int http_service_create(const struct http_config *config, struct service **out)
     return 0;
 }
 
-int http_check_url(const char *url, const char **out_why)
-{
+int http_check_url(const char *url, const char **out_why) {
     bool loopback;
 
     return origin_check(url, &loopback, out_why);
 }
 
-int http_read_token(const char *path, char **out, const char **out_why)
-{
+int http_read_token(const char *path, char **out, const char **out_why) {
     return token_read(path, out, out_why);
 }

@@ -30,8 +30,7 @@ static const int64_t max_exact = INT64_C(1) << 53;
 static const char unholdable[] = "\xff\xff\xff\xff\xff\xff";
 static const char replacement[] = "\xef\xbf\xbd";
 
-static int hex4(const char *text)
-{
+static int hex4(const char *text) {
     int value = 0;
 
     for (int i = 0; i < 4; i++) {
@@ -51,8 +50,7 @@ static int hex4(const char *text)
 
 /* AT points to a backslash, with the text's NUL somewhere behind. Returns the size
  * of the escape, 0 when it is none; marks what no C string can hold. */
-static size_t scan_escape(char *at)
-{
+static size_t scan_escape(char *at) {
     int unit;
     int next;
 
@@ -74,8 +72,7 @@ static size_t scan_escape(char *at)
 }
 
 /* AT points behind an opening quote. Returns where the closing quote is, or NULL. */
-static char *scan_string(char *at)
-{
+static char *scan_string(char *at) {
     size_t size;
 
     while (*at != '"') {
@@ -89,8 +86,7 @@ static char *scan_string(char *at)
     return at;
 }
 
-static bool scan(char *text, size_t size)
-{
+static bool scan(char *text, size_t size) {
     char *end = text + size;
     unsigned depth = 0;
     unsigned values = 0;
@@ -123,25 +119,21 @@ static bool scan(char *text, size_t size)
     return values <= MAX_VALUES;
 }
 
-cJSON *json_parse(char *text, size_t size)
-{
+cJSON *json_parse(char *text, size_t size) {
     if (size == 0 || memchr(text, '\0', size) || !scan(text, size))
         return NULL;
     return cJSON_ParseWithLengthOpts(text, size + 1, NULL, 1);
 }
 
-const cJSON *json_member(const cJSON *object, const char *key)
-{
+const cJSON *json_member(const cJSON *object, const char *key) {
     return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
 }
 
-bool json_null(const cJSON *object, const char *key)
-{
+bool json_null(const cJSON *object, const char *key) {
     return cJSON_IsNull(json_member(object, key));
 }
 
-static bool int_of_string(const char *text, int64_t *out)
-{
+static bool int_of_string(const char *text, int64_t *out) {
     char *end;
     long long value;
 
@@ -155,8 +147,7 @@ static bool int_of_string(const char *text, int64_t *out)
     return true;
 }
 
-bool json_int(const cJSON *object, const char *key, int64_t *out)
-{
+bool json_int(const cJSON *object, const char *key, int64_t *out) {
     const cJSON *item = json_member(object, key);
     double value;
 
@@ -171,8 +162,7 @@ bool json_int(const cJSON *object, const char *key, int64_t *out)
     return true;
 }
 
-bool json_id(const cJSON *object, const char *key, int64_t *out)
-{
+bool json_id(const cJSON *object, const char *key, int64_t *out) {
     int64_t value;
 
     if (!json_int(object, key, &value) || value <= 0 || value > max_exact)
@@ -181,8 +171,7 @@ bool json_id(const cJSON *object, const char *key, int64_t *out)
     return true;
 }
 
-bool json_bool(const cJSON *object, const char *key, bool *out)
-{
+bool json_bool(const cJSON *object, const char *key, bool *out) {
     const cJSON *item = json_member(object, key);
 
     if (!cJSON_IsBool(item))
@@ -191,8 +180,7 @@ bool json_bool(const cJSON *object, const char *key, bool *out)
     return true;
 }
 
-bool json_utf8(const char *text, size_t size)
-{
+bool json_utf8(const char *text, size_t size) {
     const utf8proc_uint8_t *at = (const utf8proc_uint8_t *)text;
     const utf8proc_uint8_t *end;
     utf8proc_int32_t codepoint;
@@ -215,8 +203,7 @@ bool json_utf8(const char *text, size_t size)
 }
 
 /* Turns the marks of scan_escape() into U+FFFD, in place. Returns the new size. */
-static size_t unmark(char *text, size_t size)
-{
+static size_t unmark(char *text, size_t size) {
     char *to = text;
     const char *end = text + size;
 
@@ -233,8 +220,7 @@ static size_t unmark(char *text, size_t size)
     return (size_t)(to - text);
 }
 
-char *json_take_string(cJSON *object, const char *key, size_t *out_size, bool *out_exact)
-{
+char *json_take_string(cJSON *object, const char *key, size_t *out_size, bool *out_exact) {
     cJSON *item = cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
     char *text;
     size_t size;
@@ -257,8 +243,7 @@ char *json_take_string(cJSON *object, const char *key, size_t *out_size, bool *o
 }
 
 /* Days since 1970-01-01 of a date in the proleptic Gregorian calendar. */
-static int64_t days_of(int year, int month, int day)
-{
+static int64_t days_of(int year, int month, int day) {
     int64_t y = month <= 2 ? year - 1 : year;
     int64_t era = (y >= 0 ? y : y - 399) / 400;
     int64_t of_era = y - era * 400;
@@ -268,8 +253,7 @@ static int64_t days_of(int year, int month, int day)
 }
 
 /* Reads "Z", "+hh:mm", "+hhmm", "+hh" or nothing, up to the end of the text. */
-static bool offset_of(const char *text, int64_t *out_seconds)
-{
+static bool offset_of(const char *text, int64_t *out_seconds) {
     int hours = 0;
     int minutes = 0;
     int used = -1;
@@ -295,8 +279,7 @@ static bool offset_of(const char *text, int64_t *out_seconds)
     return true;
 }
 
-bool json_parse_time(const char *text, int64_t *out)
-{
+bool json_parse_time(const char *text, int64_t *out) {
     int year, month, day, hour, minute, second;
     int used = -1;
     char separator;
@@ -305,7 +288,8 @@ bool json_parse_time(const char *text, int64_t *out)
     if (*text < '0' || *text > '9')
         return false;
     if (sscanf(text, "%4d-%2d-%2d%c%2d:%2d:%2d%n", &year, &month, &day, &separator, &hour, &minute, &second,
-               &used) < 7 || used < 0)
+               &used) < 7 ||
+        used < 0)
         return false;
     if ((separator != 'T' && separator != 't' && separator != ' ') || month < 1 || month > 12 || day < 1 ||
         day > 31 || hour < 0 || hour > 24 || minute < 0 || minute > 59 || second < 0 || second > 60)
@@ -321,15 +305,13 @@ bool json_parse_time(const char *text, int64_t *out)
     return true;
 }
 
-bool json_time(const cJSON *object, const char *key, int64_t *out)
-{
+bool json_time(const cJSON *object, const char *key, int64_t *out) {
     const cJSON *item = json_member(object, key);
 
     return cJSON_IsString(item) && item->valuestring && json_parse_time(item->valuestring, out);
 }
 
-int json_add_text(cJSON *object, const char *key, struct service_text text)
-{
+int json_add_text(cJSON *object, const char *key, struct service_text text) {
     char *copy;
     cJSON *item;
 
@@ -346,25 +328,21 @@ int json_add_text(cJSON *object, const char *key, struct service_text text)
     return item ? 0 : -ENOMEM;
 }
 
-int json_add_string(cJSON *object, const char *key, const char *text)
-{
+int json_add_string(cJSON *object, const char *key, const char *text) {
     return json_add_text(object, key, (struct service_text){text, strlen(text)});
 }
 
-int json_add_int(cJSON *object, const char *key, int64_t value)
-{
+int json_add_int(cJSON *object, const char *key, int64_t value) {
     char digits[24];
 
     snprintf(digits, sizeof(digits), "%" PRId64, value);
     return cJSON_AddRawToObject(object, key, digits) ? 0 : -ENOMEM;
 }
 
-int json_add_true(cJSON *object, const char *key, bool value)
-{
+int json_add_true(cJSON *object, const char *key, bool value) {
     return !value || cJSON_AddTrueToObject(object, key) ? 0 : -ENOMEM;
 }
 
-int json_add_null(cJSON *object, const char *key)
-{
+int json_add_null(cJSON *object, const char *key) {
     return cJSON_AddNullToObject(object, key) ? 0 : -ENOMEM;
 }

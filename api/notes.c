@@ -24,8 +24,7 @@ enum { MAX_DEADLINE_HOURS = 100000 };
 
 /* --- requests --- */
 
-static int add_folder(cJSON *object, struct service_folder_ref folder)
-{
+static int add_folder(cJSON *object, struct service_folder_ref folder) {
     switch (folder.place) {
     case SERVICE_PLACE_KEEP:
         return 0;
@@ -37,8 +36,7 @@ static int add_folder(cJSON *object, struct service_folder_ref folder)
     return -EINVAL;
 }
 
-static int add_row(cJSON *object, const struct service_row *row)
-{
+static int add_row(cJSON *object, const struct service_row *row) {
     int error;
 
     if (!row->title || !*row->title)
@@ -57,8 +55,7 @@ static int add_row(cJSON *object, const struct service_row *row)
     return error;
 }
 
-static int fill_create(const struct service_call *call, cJSON *root)
-{
+static int fill_create(const struct service_call *call, cJSON *root) {
     cJSON *note = cJSON_AddObjectToObject(root, "note");
 
     if (call->row_count != 1)
@@ -66,8 +63,7 @@ static int fill_create(const struct service_call *call, cJSON *root)
     return note ? add_row(note, &call->rows[0]) : -ENOMEM;
 }
 
-static int fill_bulk(const struct service_call *call, cJSON *root)
-{
+static int fill_bulk(const struct service_call *call, cJSON *root) {
     cJSON *notes = cJSON_AddArrayToObject(root, "notes");
     int error = 0;
 
@@ -83,8 +79,7 @@ static int fill_bulk(const struct service_call *call, cJSON *root)
     return error;
 }
 
-static int add_deadline(cJSON *note, const struct service_setting *setting)
-{
+static int add_deadline(cJSON *note, const struct service_setting *setting) {
     char *end;
     long hours;
 
@@ -95,8 +90,7 @@ static int add_deadline(cJSON *note, const struct service_setting *setting)
     return json_add_int(note, setting->key, hours);
 }
 
-static int add_setting(cJSON *note, const struct service_setting *setting)
-{
+static int add_setting(cJSON *note, const struct service_setting *setting) {
     static const char *const texts[] = {"alert_email", "webhook_url", "webhook_secret", "webhook_format"};
     bool is_deadline = strcmp(setting->key, "append_deadline_hours") == 0;
     bool known = is_deadline;
@@ -110,8 +104,7 @@ static int add_setting(cJSON *note, const struct service_setting *setting)
     return is_deadline ? add_deadline(note, setting) : json_add_string(note, setting->key, setting->value);
 }
 
-static int fill_patch(const struct service_call *call, cJSON *root)
-{
+static int fill_patch(const struct service_call *call, cJSON *root) {
     cJSON *note = cJSON_AddObjectToObject(root, "note");
     int error = 0;
 
@@ -131,16 +124,14 @@ static int fill_patch(const struct service_call *call, cJSON *root)
 }
 
 /* A note that can't exist, moved to where it would be: nothing to do even if it did. */
-static int fill_probe(const struct service_call *call, cJSON *root)
-{
+static int fill_probe(const struct service_call *call, cJSON *root) {
     cJSON *note = cJSON_AddObjectToObject(root, "note");
 
     (void)call;
     return note ? json_add_null(note, "folder_id") : -ENOMEM;
 }
 
-static int fill_append(const struct service_call *call, cJSON *root)
-{
+static int fill_append(const struct service_call *call, cJSON *root) {
     int error;
 
     if (!call->text.data)
@@ -154,15 +145,13 @@ static int fill_append(const struct service_call *call, cJSON *root)
     return json_add_true(root, "client_encrypted", call->client_encrypted);
 }
 
-static int fill_move(const struct service_call *call, cJSON *root)
-{
+static int fill_move(const struct service_call *call, cJSON *root) {
     return call->folder.place == SERVICE_PLACE_KEEP ? -EINVAL : add_folder(root, call->folder);
 }
 
 typedef int fill(const struct service_call *call, cJSON *root);
 
-static int set_body(const struct service_call *call, fill *fill_root, struct request *out)
-{
+static int set_body(const struct service_call *call, fill *fill_root, struct request *out) {
     cJSON *root = cJSON_CreateObject();
     int error = root ? fill_root(call, root) : -ENOMEM;
 
@@ -172,8 +161,7 @@ static int set_body(const struct service_call *call, fill *fill_root, struct req
     return error;
 }
 
-static int set_list(const struct service_call *call, struct request *out)
-{
+static int set_list(const struct service_call *call, struct request *out) {
     static const char *const sorts[] = {"updated", "created", "appended"};
     unsigned limit = call->limit;
 
@@ -194,15 +182,13 @@ static int set_list(const struct service_call *call, struct request *out)
 }
 
 static int set_by_id(const struct service_call *call, const char *method, const char *suffix,
-                     struct request *out)
-{
+                     struct request *out) {
     if (call->id <= 0)
         return -EINVAL;
     return request_set(out, method, "/notes/%" PRId64 "%s", call->id, suffix);
 }
 
-static int set_target(const struct service_call *call, struct request *out)
-{
+static int set_target(const struct service_call *call, struct request *out) {
     switch (call->op) {
     case SERVICE_OP_LIST:
         return set_list(call, out);
@@ -231,12 +217,11 @@ static int set_target(const struct service_call *call, struct request *out)
     }
 }
 
-int notes_encode(const struct service_call *call, struct request *out)
-{
+int notes_encode(const struct service_call *call, struct request *out) {
     static fill *const fills[] = {
-        [SERVICE_OP_CREATE] = fill_create, [SERVICE_OP_BULK] = fill_bulk,
-        [SERVICE_OP_PATCH] = fill_patch,   [SERVICE_OP_APPEND] = fill_append,
-        [SERVICE_OP_MOVE] = fill_move,     [SERVICE_OP_APPEND_BY_NAME] = fill_append,
+        [SERVICE_OP_CREATE] = fill_create,     [SERVICE_OP_BULK] = fill_bulk,
+        [SERVICE_OP_PATCH] = fill_patch,       [SERVICE_OP_APPEND] = fill_append,
+        [SERVICE_OP_MOVE] = fill_move,         [SERVICE_OP_APPEND_BY_NAME] = fill_append,
         [SERVICE_OP_PROBE_WRITE] = fill_probe,
     };
     int error = set_target(call, out);
@@ -248,8 +233,7 @@ int notes_encode(const struct service_call *call, struct request *out)
 
 /* --- replies --- */
 
-static void read_places(cJSON *object, bool full, struct service_note *note)
-{
+static void read_places(cJSON *object, bool full, struct service_note *note) {
     const cJSON *folder = json_member(object, "folder_id");
 
     if (cJSON_IsNull(folder) || (!folder && full) || json_id(object, "folder_id", &note->folder_id))
@@ -264,8 +248,7 @@ static void read_places(cJSON *object, bool full, struct service_note *note)
         note->byte_size = 0;
 }
 
-static void read_times(cJSON *object, bool full, struct service_note *note)
-{
+static void read_times(cJSON *object, bool full, struct service_note *note) {
     const cJSON *appended = json_member(object, "last_appended_at");
 
     if (json_time(object, "updated_at", &note->updated_at))
@@ -277,8 +260,7 @@ static void read_times(cJSON *object, bool full, struct service_note *note)
         note->has |= SERVICE_HAS_APPENDED;
 }
 
-static void read_settings(cJSON *object, struct service_note *note)
-{
+static void read_settings(cJSON *object, struct service_note *note) {
     int64_t hours;
 
     if (json_int(object, "append_deadline_hours", &hours) && hours > 0 && hours <= MAX_DEADLINE_HOURS)
@@ -292,8 +274,7 @@ static void read_settings(cJSON *object, struct service_note *note)
     note->has |= SERVICE_HAS_SETTINGS;
 }
 
-static void read_body(cJSON *object, struct service_note *note)
-{
+static void read_body(cJSON *object, struct service_note *note) {
     note->body = json_take_string(object, "plain_body", &note->body_size, &note->body_exact);
     if (note->body) {
         note->has |= SERVICE_HAS_BODY;
@@ -304,8 +285,7 @@ static void read_body(cJSON *object, struct service_note *note)
 }
 
 /* FULL: a single note, not an item of a list. False when it has no id or no filename. */
-static bool read_note(cJSON *object, bool full, struct service_note *note)
-{
+static bool read_note(cJSON *object, bool full, struct service_note *note) {
     const cJSON *format;
 
     if (!json_id(object, "id", &note->id))
@@ -324,8 +304,7 @@ static bool read_note(cJSON *object, bool full, struct service_note *note)
     return true;
 }
 
-static int read_single(cJSON *root, struct service_reply *reply)
-{
+static int read_single(cJSON *root, struct service_reply *reply) {
     reply->notes = calloc(1, sizeof(*reply->notes));
     if (!reply->notes)
         return -ENOMEM;
@@ -333,8 +312,7 @@ static int read_single(cJSON *root, struct service_reply *reply)
     return read_note(root, true, &reply->notes[0]) ? 0 : -EPROTO;
 }
 
-static int read_array(const cJSON *root, const char *key, bool full, struct service_reply *reply)
-{
+static int read_array(const cJSON *root, const char *key, bool full, struct service_reply *reply) {
     const cJSON *items = json_member(root, key);
     cJSON *item;
 
@@ -343,8 +321,7 @@ static int read_array(const cJSON *root, const char *key, bool full, struct serv
     reply->notes = calloc((size_t)cJSON_GetArraySize(items) + 1, sizeof(*reply->notes));
     if (!reply->notes)
         return -ENOMEM;
-    cJSON_ArrayForEach(item, items)
-    {
+    cJSON_ArrayForEach(item, items) {
         struct service_note *note = &reply->notes[reply->note_count];
 
         reply->item_count++;
@@ -357,8 +334,7 @@ static int read_array(const cJSON *root, const char *key, bool full, struct serv
     return reply->partial && full ? -EPROTO : 0;
 }
 
-static int read_receipt(cJSON *root, struct service_reply *reply)
-{
+static int read_receipt(cJSON *root, struct service_reply *reply) {
     struct service_receipt *receipt = &reply->receipt;
     bool known = json_id(root, "id", &receipt->id);
 
@@ -373,8 +349,7 @@ static int read_receipt(cJSON *root, struct service_reply *reply)
     return known ? 0 : -EPROTO;
 }
 
-int notes_decode(enum service_op op, cJSON *root, struct service_reply *reply)
-{
+int notes_decode(enum service_op op, cJSON *root, struct service_reply *reply) {
     switch (op) {
     case SERVICE_OP_LIST:
         return read_array(root, "notes", false, reply);

@@ -14,8 +14,7 @@
 #include <string.h>
 #include <strings.h>
 
-static bool is_loopback(const char *host)
-{
+static bool is_loopback(const char *host) {
     struct in_addr address;
 
     if (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0)
@@ -23,8 +22,7 @@ static bool is_loopback(const char *host)
     return inet_pton(AF_INET, host, &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
-static bool has_part(CURLU *parts, CURLUPart part)
-{
+static bool has_part(CURLU *parts, CURLUPart part) {
     char *text = NULL;
     bool has = curl_url_get(parts, part, &text, 0) == CURLUE_OK;
 
@@ -33,8 +31,7 @@ static bool has_part(CURLU *parts, CURLUPart part)
 }
 
 /* What is wrong with URL, or NULL. */
-static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback)
-{
+static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback) {
     char *scheme = NULL;
     char *host = NULL;
     const char *why = NULL;
@@ -45,7 +42,8 @@ static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback)
         why = "not a URL such as https://host/api/v1";
     } else if (has_part(parts, CURLUPART_USER) || has_part(parts, CURLUPART_PASSWORD)) {
         why = "a URL must not hold a user name or password";
-    } else if (has_part(parts, CURLUPART_QUERY) || has_part(parts, CURLUPART_FRAGMENT) || strpbrk(url, "?#")) {
+    } else if (has_part(parts, CURLUPART_QUERY) || has_part(parts, CURLUPART_FRAGMENT) ||
+               strpbrk(url, "?#")) {
         why = "a base URL has no query and no fragment";
     } else {
         *out_loopback = is_loopback(host);
@@ -59,8 +57,7 @@ static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback)
     return why;
 }
 
-int origin_check(const char *url, bool *out_loopback, const char **out_why)
-{
+int origin_check(const char *url, bool *out_loopback, const char **out_why) {
     CURLU *parts = curl_url();
     const char *why = parts ? fault_of(parts, url, out_loopback) : "out of memory";
 

@@ -12,18 +12,15 @@
 
 #include <stddef.h>
 
-void queue_init(struct queue *queue)
-{
+void queue_init(struct queue *queue) {
     *queue = (struct queue){.next_ticket = 1, .next_turn = 1};
 }
 
-static struct queue_line *line_of(struct queue *queue, const struct queue_item *item)
-{
+static struct queue_line *line_of(struct queue *queue, const struct queue_item *item) {
     return &queue->lines[item->class_id][item->priority];
 }
 
-static void insert_after(struct queue_line *line, struct queue_item *before, struct queue_item *item)
-{
+static void insert_after(struct queue_line *line, struct queue_item *before, struct queue_item *item) {
     struct queue_item *behind = before ? before->next : line->first;
 
     item->previous = before;
@@ -39,8 +36,7 @@ static void insert_after(struct queue_line *line, struct queue_item *before, str
     line->count++;
 }
 
-void queue_add(struct queue *queue, struct queue_item *item)
-{
+void queue_add(struct queue *queue, struct queue_item *item) {
     struct queue_line *line = line_of(queue, item);
 
     item->ticket = queue->next_ticket++;
@@ -48,8 +44,7 @@ void queue_add(struct queue *queue, struct queue_item *item)
     insert_after(line, line->last, item);
 }
 
-void queue_put_back(struct queue *queue, struct queue_item *item)
-{
+void queue_put_back(struct queue *queue, struct queue_item *item) {
     struct queue_line *line = line_of(queue, item);
     struct queue_item *before = NULL;
 
@@ -58,8 +53,7 @@ void queue_put_back(struct queue *queue, struct queue_item *item)
     insert_after(line, before, item);
 }
 
-void queue_remove(struct queue *queue, struct queue_item *item)
-{
+void queue_remove(struct queue *queue, struct queue_item *item) {
     struct queue_line *line = line_of(queue, item);
 
     if (item->previous)
@@ -75,13 +69,12 @@ void queue_remove(struct queue *queue, struct queue_item *item)
 }
 
 struct queue_item *queue_first(const struct queue *queue, enum service_class class_id,
-                               enum service_priority priority)
-{
+                               enum service_priority priority) {
     return queue->lines[class_id][priority].first;
 }
 
-static struct queue_item *find(const struct queue *queue, uint64_t ticket, enum service_priority better_than)
-{
+static struct queue_item *find(const struct queue *queue, uint64_t ticket,
+                               enum service_priority better_than) {
     for (int i = 0; i < SERVICE_CLASSES; i++) {
         for (int priority = (int)better_than + 1; priority < QUEUE_PRIORITIES; priority++) {
             for (struct queue_item *at = queue->lines[i][priority].first; at; at = at->next) {
@@ -93,8 +86,7 @@ static struct queue_item *find(const struct queue *queue, uint64_t ticket, enum 
     return NULL;
 }
 
-void queue_raise(struct queue *queue, uint64_t ticket, enum service_priority priority)
-{
+void queue_raise(struct queue *queue, uint64_t ticket, enum service_priority priority) {
     struct queue_item *item = find(queue, ticket, priority);
     struct queue_line *line;
 
@@ -107,8 +99,7 @@ void queue_raise(struct queue *queue, uint64_t ticket, enum service_priority pri
     insert_after(line, line->last, item);
 }
 
-unsigned queue_count(const struct queue *queue, enum service_class class_id, enum service_priority priority)
-{
+unsigned queue_count(const struct queue *queue, enum service_class class_id, enum service_priority priority) {
     unsigned count = 0;
 
     for (int i = 0; i <= (int)priority; i++)

@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-int request_set(struct request *request, const char *method, const char *format, ...)
-{
+int request_set(struct request *request, const char *method, const char *format, ...) {
     va_list args;
     int size;
 
@@ -30,15 +29,13 @@ int request_set(struct request *request, const char *method, const char *format,
     return 0;
 }
 
-static int is_unreserved(char c)
-{
+static int is_unreserved(char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
            c == '.' || c == '_' || c == '~';
 }
 
 /* TO has room for three bytes for each byte of NAME, and a NUL. */
-static void escape(char *to, const char *name)
-{
+static void escape(char *to, const char *name) {
     static const char digits[] = "0123456789ABCDEF";
 
     for (; *name; name++) {
@@ -55,8 +52,7 @@ static void escape(char *to, const char *name)
     *to = '\0';
 }
 
-int request_set_named(struct request *request, const char *method, const char *name, const char *suffix)
-{
+int request_set_named(struct request *request, const char *method, const char *name, const char *suffix) {
     char *escaped;
     int error;
 
@@ -71,8 +67,7 @@ int request_set_named(struct request *request, const char *method, const char *n
     return error;
 }
 
-int request_set_body(struct request *request, const cJSON *root)
-{
+int request_set_body(struct request *request, const cJSON *root) {
     request->body = cJSON_PrintUnformatted(root);
     if (!request->body)
         return -ENOMEM;
@@ -80,8 +75,7 @@ int request_set_body(struct request *request, const cJSON *root)
     return 0;
 }
 
-void request_release(struct request *request)
-{
+void request_release(struct request *request) {
     free(request->path);
     free(request->body);
     *request = (struct request){0};

@@ -34,23 +34,19 @@ static const struct op_facts facts[] = {
     [SERVICE_OP_PROBE_WRITE] = {"probe-write", SERVICE_WRITE, false},
 };
 
-enum service_class service_class_of(enum service_op op)
-{
+enum service_class service_class_of(enum service_op op) {
     return facts[op].class_id;
 }
 
-bool service_op_writes(enum service_op op)
-{
+bool service_op_writes(enum service_op op) {
     return facts[op].writes;
 }
 
-const char *service_op_name(enum service_op op)
-{
+const char *service_op_name(enum service_op op) {
     return facts[op].name;
 }
 
-void service_note_release(struct service_note *note)
-{
+void service_note_release(struct service_note *note) {
     free(note->filename);
     free(note->title);
     free(note->body);
@@ -62,8 +58,7 @@ void service_note_release(struct service_note *note)
     *note = (struct service_note){0};
 }
 
-void service_reply_destroy(struct service_reply *reply)
-{
+void service_reply_destroy(struct service_reply *reply) {
     if (!reply)
         return;
     for (size_t i = 0; i < reply->note_count; i++)

@@ -20,27 +20,27 @@ enum service_class { SERVICE_READ, SERVICE_WRITE, SERVICE_APPEND, SERVICE_CLASSE
 enum service_priority { SERVICE_FOREGROUND, SERVICE_READ_AHEAD, SERVICE_PREFETCH };
 
 enum service_op {
-    SERVICE_OP_LIST,            /* one page of notes: sort, folder, limit, offset */
-    SERVICE_OP_GET,             /* id */
-    SERVICE_OP_GET_BY_NAME,     /* name */
-    SERVICE_OP_CREATE,          /* rows[0] */
-    SERVICE_OP_BULK,            /* rows, 1..SERVICE_BULK_MAX */
-    SERVICE_OP_PATCH,           /* id; title, text, folder, settings as present */
-    SERVICE_OP_DELETE,          /* id */
-    SERVICE_OP_APPEND,          /* id, text */
-    SERVICE_OP_APPEND_BY_NAME,  /* name, text, append_only, client_encrypted (used if it creates) */
-    SERVICE_OP_MOVE,            /* id, folder */
-    SERVICE_OP_FOLDERS,         /* all of them */
-    SERVICE_OP_FOLDER_CREATE,   /* name */
-    SERVICE_OP_FOLDER_RENAME,   /* id, name */
-    SERVICE_OP_FOLDER_DELETE,   /* id */
-    SERVICE_OP_PROBE_WRITE,     /* PATCH /notes/0: refused with not_found when the token may write */
+    SERVICE_OP_LIST,           /* one page of notes: sort, folder, limit, offset */
+    SERVICE_OP_GET,            /* id */
+    SERVICE_OP_GET_BY_NAME,    /* name */
+    SERVICE_OP_CREATE,         /* rows[0] */
+    SERVICE_OP_BULK,           /* rows, 1..SERVICE_BULK_MAX */
+    SERVICE_OP_PATCH,          /* id; title, text, folder, settings as present */
+    SERVICE_OP_DELETE,         /* id */
+    SERVICE_OP_APPEND,         /* id, text */
+    SERVICE_OP_APPEND_BY_NAME, /* name, text, append_only, client_encrypted (used if it creates) */
+    SERVICE_OP_MOVE,           /* id, folder */
+    SERVICE_OP_FOLDERS,        /* all of them */
+    SERVICE_OP_FOLDER_CREATE,  /* name */
+    SERVICE_OP_FOLDER_RENAME,  /* id, name */
+    SERVICE_OP_FOLDER_DELETE,  /* id */
+    SERVICE_OP_PROBE_WRITE,    /* PATCH /notes/0: refused with not_found when the token may write */
 };
 
 enum { SERVICE_BULK_MAX = 50, SERVICE_PAGE_MAX = 200, SERVICE_KEY_MAX = 255 };
 
 struct service_text {
-    const char *data;  /* UTF-8, may be NULL when absent */
+    const char *data; /* UTF-8, may be NULL when absent */
     size_t size;
 };
 
@@ -49,7 +49,7 @@ enum service_place { SERVICE_PLACE_KEEP, SERVICE_PLACE_ROOT, SERVICE_PLACE_FOLDE
 
 struct service_folder_ref {
     enum service_place place;
-    int64_t id;  /* for SERVICE_PLACE_FOLDER */
+    int64_t id; /* for SERVICE_PLACE_FOLDER */
 };
 
 struct service_row {
@@ -73,10 +73,10 @@ struct service_setting {
 struct service_call {
     enum service_op op;
     enum service_priority priority;
-    const char *key;  /* Idempotency-Key, needed for every call that changes something but the probe */
+    const char *key; /* Idempotency-Key, needed for every call that changes something but the probe */
     int64_t id;
     const char *name;
-    struct service_text text;  /* absent: data NULL */
+    struct service_text text; /* absent: data NULL */
     const char *title;
     struct service_folder_ref folder;
     bool append_only;
@@ -88,7 +88,7 @@ struct service_call {
     enum service_sort sort;
     unsigned limit;
     unsigned offset;
-    bool filter_folder;  /* LIST: only notes of `folder` (root or an id) */
+    bool filter_folder; /* LIST: only notes of `folder` (root or an id) */
 };
 
 /* What a note object told; fields that were absent have no bit in `has` (API.md C5). */
@@ -98,27 +98,27 @@ enum service_note_has {
     SERVICE_HAS_SIZE = 1 << 2,
     SERVICE_HAS_UPDATED = 1 << 3,
     SERVICE_HAS_CREATED = 1 << 4,
-    SERVICE_HAS_APPENDED = 1 << 5,   /* last_appended_at was there (it may be null = 0) */
+    SERVICE_HAS_APPENDED = 1 << 5, /* last_appended_at was there (it may be null = 0) */
     SERVICE_HAS_BODY = 1 << 6,
-    SERVICE_HAS_SETTINGS = 1 << 7,   /* a full note: every settings field below is known */
+    SERVICE_HAS_SETTINGS = 1 << 7, /* a full note: every settings field below is known */
     SERVICE_HAS_ENCRYPTED = 1 << 8,
 };
 
 struct service_note {
     unsigned has;
-    int64_t id;         /* > 0 */
-    char *filename;     /* never NULL; any UTF-8 */
-    char *title;        /* may be NULL */
+    int64_t id;     /* > 0 */
+    char *filename; /* never NULL; any UTF-8 */
+    char *title;    /* may be NULL */
     bool rich;
-    int64_t folder_id;  /* 0 = root */
+    int64_t folder_id; /* 0 = root */
     bool append_only;
     bool client_encrypted;
     int64_t byte_size;
-    int64_t updated_at, created_at, last_appended_at;  /* seconds since the epoch, 0 = null */
-    char *body;         /* NUL-terminated too; NULL when absent or null */
+    int64_t updated_at, created_at, last_appended_at; /* seconds since the epoch, 0 = null */
+    char *body;                                       /* NUL-terminated too; NULL when absent or null */
     size_t body_size;
-    bool body_exact;    /* false: the body holds what a file can't show (NUL) or isn't a string */
-    int append_deadline_hours;  /* 0 = null; the others: NULL = null */
+    bool body_exact;           /* false: the body holds what a file can't show (NUL) or isn't a string */
+    int append_deadline_hours; /* 0 = null; the others: NULL = null */
     char *alert_email, *webhook_url, *webhook_format, *webhook_disabled_at, *alerted_at;
     int64_t webhook_failure_count;
 };
@@ -132,33 +132,33 @@ struct service_folder {
 /* Reply to an append (API.md, POST append). Absent numbers are -1. */
 struct service_receipt {
     int64_t id;
-    char *filename;  /* may be NULL */
+    char *filename; /* may be NULL */
     bool created;
     int64_t byte_size, bytes_remaining, storage_used, storage_cap;
-    int64_t updated_at;  /* 0 = absent */
+    int64_t updated_at; /* 0 = absent */
 };
 
 enum service_outcome {
     SERVICE_OK,
-    SERVICE_REFUSED,   /* the service said no with an error code: it did nothing */
-    SERVICE_IN_DOUBT,  /* sent without a trustworthy answer (timeout, reset, 5xx, truncated, garbage): done or not */
-    SERVICE_UNSENT,    /* certainly never processed: no connection, or cancelled in the queue */
+    SERVICE_REFUSED, /* the service said no with an error code: it did nothing */
+    SERVICE_IN_DOUBT, /* sent without a trustworthy answer (timeout, reset, 5xx, truncated, garbage): done or not */
+    SERVICE_UNSENT, /* certainly never processed: no connection, or cancelled in the queue */
 };
 
 struct service_reply {
     enum service_outcome outcome;
-    enum service_error error;  /* SERVICE_REFUSED: the code; SERVICE_IN_DOUBT: SERVICE_ERROR_UNAVAILABLE */
-    char *message;             /* for log and status, may be NULL; never holds the token */
-    int status;                /* HTTP status, 0 when there was none */
-    bool replayed;             /* Idempotent-Replay: true */
-    int64_t date;              /* server's Date in seconds since the epoch, 0 = unknown */
-    bool partial;              /* LIST: items that could not be understood were left out */
-    struct service_note *notes;  /* LIST, GET*, CREATE, BULK, PATCH, MOVE */
+    enum service_error error;   /* SERVICE_REFUSED: the code; SERVICE_IN_DOUBT: SERVICE_ERROR_UNAVAILABLE */
+    char *message;              /* for log and status, may be NULL; never holds the token */
+    int status;                 /* HTTP status, 0 when there was none */
+    bool replayed;              /* Idempotent-Replay: true */
+    int64_t date;               /* server's Date in seconds since the epoch, 0 = unknown */
+    bool partial;               /* LIST: items that could not be understood were left out */
+    struct service_note *notes; /* LIST, GET*, CREATE, BULK, PATCH, MOVE */
     size_t note_count;
-    size_t item_count;         /* LIST: items received, also those left out (API.md C7) */
+    size_t item_count; /* LIST: items received, also those left out (API.md C7) */
     struct service_folder *folders;
     size_t folder_count;
-    struct service_receipt receipt;  /* APPEND* */
+    struct service_receipt receipt; /* APPEND* */
 };
 
 void service_note_release(struct service_note *note);
@@ -169,10 +169,10 @@ void service_reply_destroy(struct service_reply *reply);
 typedef void service_done(struct service_reply *reply, void *arg);
 
 struct service_budget {
-    int64_t limit, remaining;  /* of the current window; -1 while unknown */
-    int64_t resets_in_ms;      /* until the window refills, 0 when full or unknown */
-    int64_t wait_ms;           /* a foreground call submitted now leaves after about this time; 0 = at once */
-    unsigned queued;           /* calls that wait for budget */
+    int64_t limit, remaining; /* of the current window; -1 while unknown */
+    int64_t resets_in_ms;     /* until the window refills, 0 when full or unknown */
+    int64_t wait_ms;          /* a foreground call submitted now leaves after about this time; 0 = at once */
+    unsigned queued;          /* calls that wait for budget */
 };
 
 struct service;

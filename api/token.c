@@ -32,21 +32,19 @@ struct token_line {
 };
 
 struct token {
-    char *path;      /* NULL: never changes */
+    char *path;       /* NULL: never changes */
     struct stat seen; /* the file as last looked at */
     int64_t checked_ms;
     struct token_line *line;
 };
 
-void token_wipe(char *text)
-{
+void token_wipe(char *text) {
     if (text)
         explicit_bzero(text, strlen(text));
     free(text);
 }
 
-static bool is_printable(const char *text)
-{
+static bool is_printable(const char *text) {
     for (; *text; text++) {
         if (*text <= ' ' || *text > '~')
             return false;
@@ -54,8 +52,7 @@ static bool is_printable(const char *text)
     return true;
 }
 
-static const char *fault_of(const struct stat *info)
-{
+static const char *fault_of(const struct stat *info) {
     if (!S_ISREG(info->st_mode))
         return "the token file is not a regular file";
     if (info->st_uid != geteuid())
@@ -66,8 +63,7 @@ static const char *fault_of(const struct stat *info)
 }
 
 /* Reads up to TOKEN_MAX bytes into TEXT, cuts trailing white space. */
-static int read_text(int fd, char *text, const char **out_why)
-{
+static int read_text(int fd, char *text, const char **out_why) {
     size_t size = 0;
     ssize_t got;
 
@@ -86,8 +82,7 @@ static int read_text(int fd, char *text, const char **out_why)
 }
 
 /* As token_read(); also tells what file it was. */
-static int read_file(const char *path, char **out, struct stat *out_info, const char **out_why)
-{
+static int read_file(const char *path, char **out, struct stat *out_info, const char **out_why) {
     char *text = NULL;
     int fd = -1;
     int error;
@@ -119,15 +114,13 @@ out:
     return error;
 }
 
-int token_read(const char *path, char **out, const char **out_why)
-{
+int token_read(const char *path, char **out, const char **out_why) {
     struct stat info;
 
     return read_file(path, out, &info, out_why);
 }
 
-static struct token_line *line_create(const char *text)
-{
+static struct token_line *line_create(const char *text) {
     size_t size = strlen(prefix) + strlen(text);
     struct token_line *line = malloc(sizeof(*line) + size + 1);
 
@@ -139,8 +132,7 @@ static struct token_line *line_create(const char *text)
     return line;
 }
 
-int token_create(const char *text, const char *path, struct token **out)
-{
+int token_create(const char *text, const char *path, struct token **out) {
     struct token *token = calloc(1, sizeof(*token));
     char *from_file = NULL;
     const char *why;
@@ -169,8 +161,7 @@ out:
     return error;
 }
 
-void token_destroy(struct token *token)
-{
+void token_destroy(struct token *token) {
     if (!token)
         return;
     token_line_put(token->line);
@@ -178,8 +169,7 @@ void token_destroy(struct token *token)
     free(token);
 }
 
-static bool same_file(const struct stat *a, const struct stat *b)
-{
+static bool same_file(const struct stat *a, const struct stat *b) {
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
            a->st_mode == b->st_mode && a->st_uid == b->st_uid && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
            a->st_mtim.tv_nsec == b->st_mtim.tv_nsec && a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
@@ -187,8 +177,7 @@ static bool same_file(const struct stat *a, const struct stat *b)
 }
 
 /* Takes the token of the file that was just seen to be another one. */
-static bool reread(struct token *token, const char **out_why)
-{
+static bool reread(struct token *token, const char **out_why) {
     struct token_line *line = NULL;
     char *text = NULL;
     bool changed = false;
@@ -207,8 +196,7 @@ static bool reread(struct token *token, const char **out_why)
     return changed;
 }
 
-bool token_refresh(struct token *token, int64_t now_ms, bool force, const char **out_why)
-{
+bool token_refresh(struct token *token, int64_t now_ms, bool force, const char **out_why) {
     struct stat info = {0};
 
     *out_why = NULL;
@@ -222,24 +210,20 @@ bool token_refresh(struct token *token, int64_t now_ms, bool force, const char *
     return reread(token, out_why);
 }
 
-struct token_line *token_get(struct token *token)
-{
+struct token_line *token_get(struct token *token) {
     token->line->references++;
     return token->line;
 }
 
-bool token_is_current(const struct token *token, const struct token_line *line)
-{
+bool token_is_current(const struct token *token, const struct token_line *line) {
     return token->line == line;
 }
 
-char *token_line_header(struct token_line *line)
-{
+char *token_line_header(struct token_line *line) {
     return line->text;
 }
 
-void token_line_censor(const struct token_line *line, char *text)
-{
+void token_line_censor(const struct token_line *line, char *text) {
     const char *secret = line->text + strlen(prefix);
     size_t size = line->size - strlen(prefix);
 
@@ -247,8 +231,7 @@ void token_line_censor(const struct token_line *line, char *text)
         memset(at, '*', size);
 }
 
-void token_line_put(struct token_line *line)
-{
+void token_line_put(struct token_line *line) {
     if (!line || --line->references > 0)
         return;
     explicit_bzero(line->text, line->size);

@@ -47,8 +47,7 @@ struct transfer {
 };
 
 /* Memory for SIZE bytes and a NUL; doubling, and never beyond twice the maximum. */
-static bool make_room(struct transfer *transfer, size_t size)
-{
+static bool make_room(struct transfer *transfer, size_t size) {
     size_t capacity = transfer->capacity ? transfer->capacity : 4096;
     char *grown;
 
@@ -64,8 +63,7 @@ static bool make_room(struct transfer *transfer, size_t size)
     return true;
 }
 
-static size_t on_body(char *data, size_t unit, size_t count, void *arg)
-{
+static size_t on_body(char *data, size_t unit, size_t count, void *arg) {
     struct transfer *transfer = arg;
     size_t size = unit * count;
 
@@ -80,8 +78,7 @@ static size_t on_body(char *data, size_t unit, size_t count, void *arg)
     return size;
 }
 
-static size_t on_header(char *data, size_t unit, size_t count, void *arg)
-{
+static size_t on_header(char *data, size_t unit, size_t count, void *arg) {
     struct transfer *transfer = arg;
     size_t size = unit * count;
 
@@ -93,8 +90,7 @@ static size_t on_header(char *data, size_t unit, size_t count, void *arg)
     return size;
 }
 
-static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int from_port)
-{
+static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int from_port) {
     struct transfer *transfer = arg;
 
     (void)to_ip;
@@ -105,16 +101,14 @@ static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int fr
     return CURL_PREREQFUNC_OK;
 }
 
-static void add_line(struct transfer *transfer, int at, char *text)
-{
+static void add_line(struct transfer *transfer, int at, char *text) {
     transfer->lines[at].data = text;
     if (at > 0)
         transfer->lines[at - 1].next = &transfer->lines[at];
 }
 
 /* The list is made of our own nodes: libcurl only reads it, and the token isn't copied. */
-static void set_headers(struct transfer *transfer, const struct request *request, const char *key)
-{
+static void set_headers(struct transfer *transfer, const struct request *request, const char *key) {
     static char accept[] = "Accept: application/json";
     static char type[] = "Content-Type: application/json";
     /* Large bodies go at once; waiting for 100 Continue costs a round trip or a second. */
@@ -134,8 +128,7 @@ static void set_headers(struct transfer *transfer, const struct request *request
     curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->lines);
 }
 
-static void set_request(struct transfer *transfer, const struct request *request)
-{
+static void set_request(struct transfer *transfer, const struct request *request) {
     CURL *easy = transfer->easy;
 
     curl_easy_setopt(easy, CURLOPT_URL, transfer->url);
@@ -154,8 +147,7 @@ static void set_request(struct transfer *transfer, const struct request *request
         curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
 }
 
-static void set_safety(CURL *easy, const struct transfer_target *target)
-{
+static void set_safety(CURL *easy, const struct transfer_target *target) {
     const char *protocol = strncmp(target->base_url, "https:", 6) == 0 ? "https" : "http";
 
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, protocol);
@@ -168,8 +160,7 @@ static void set_safety(CURL *easy, const struct transfer_target *target)
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
 
-static void set_connection(CURL *easy, const struct transfer_target *target)
-{
+static void set_connection(CURL *easy, const struct transfer_target *target) {
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     /* A burst over TLS waits for the first connection, which may carry all of it. */
@@ -184,8 +175,7 @@ static void set_connection(CURL *easy, const struct transfer_target *target)
     curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
 }
 
-static void set_callbacks(struct transfer *transfer)
-{
+static void set_callbacks(struct transfer *transfer) {
     CURL *easy = transfer->easy;
 
     curl_easy_setopt(easy, CURLOPT_PRIVATE, transfer);
@@ -199,8 +189,7 @@ static void set_callbacks(struct transfer *transfer)
 }
 
 struct transfer *transfer_create(const struct transfer_target *target, const struct request *request,
-                                 const char *key, struct token_line *token, size_t answer_max, void *owner)
-{
+                                 const char *key, struct token_line *token, size_t answer_max, void *owner) {
     struct transfer *transfer = calloc(1, sizeof(*transfer));
 
     if (!transfer) {
@@ -226,8 +215,7 @@ struct transfer *transfer_create(const struct transfer_target *target, const str
     return transfer;
 }
 
-void transfer_destroy(struct transfer *transfer)
-{
+void transfer_destroy(struct transfer *transfer) {
     if (!transfer)
         return;
     curl_easy_cleanup(transfer->easy);
@@ -237,21 +225,18 @@ void transfer_destroy(struct transfer *transfer)
     free(transfer);
 }
 
-CURL *transfer_easy(struct transfer *transfer)
-{
+CURL *transfer_easy(struct transfer *transfer) {
     return transfer->easy;
 }
 
-void *transfer_owner(CURL *easy)
-{
+void *transfer_owner(CURL *easy) {
     struct transfer *transfer = NULL;
 
     curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&transfer);
     return transfer ? transfer->owner : NULL;
 }
 
-enum transfer_end transfer_finish(struct transfer *transfer, CURLcode code, struct codec_answer *out_answer)
-{
+enum transfer_end transfer_finish(struct transfer *transfer, CURLcode code, struct codec_answer *out_answer) {
     long status = 0;
 
     curl_easy_getinfo(transfer->easy, CURLINFO_RESPONSE_CODE, &status);
@@ -263,24 +248,20 @@ enum transfer_end transfer_finish(struct transfer *transfer, CURLcode code, stru
     return TRANSFER_ANSWERED;
 }
 
-enum transfer_end transfer_abandon(const struct transfer *transfer)
-{
+enum transfer_end transfer_abandon(const struct transfer *transfer) {
     return transfer->asked ? TRANSFER_BROKEN : TRANSFER_UNSENT;
 }
 
-const char *transfer_why(const struct transfer *transfer, CURLcode code)
-{
+const char *transfer_why(const struct transfer *transfer, CURLcode code) {
     if (transfer->too_large)
         return "the answer is too large";
     return transfer->why[0] ? transfer->why : curl_easy_strerror(code);
 }
 
-const struct header *transfer_header(const struct transfer *transfer)
-{
+const struct header *transfer_header(const struct transfer *transfer) {
     return &transfer->header;
 }
 
-const struct token_line *transfer_token(const struct transfer *transfer)
-{
+const struct token_line *transfer_token(const struct transfer *transfer) {
     return transfer->token;
 }
