@@ -1,0 +1,259 @@
+/* store: transactions, meta, numbers and durability; store_open.c opens, store_rows.c knows the rows.
+ *
+ * One SQLite database in WAL mode, one process (statedir's lock), two connections:
+ *
+ *   writer        of the callers, who hold the cache's lock. synchronous=OFF: it writes the log and
+ *                 never syncs anything, so that a commit costs a few pwrites. What is in the log is
+ *                 safe from kill -9.
+ *   checkpointer  of the sync thread, synchronous=FULL: moves the log into the database.
+ *
+ * store_sync is an fdatasync of the log through a descriptor of our own. That covers every commit before it:
+ * a commit is frames in the log and nothing else, the log is always the same file (only the last
+ * connection to close removes it), and frames count only with the checksums of all before them, so what survives a power
+ * loss is a prefix of the commits, ours included. Closing that descriptor drops no locks of SQLite: those are
+ * fcntl locks on the database and on -shm, and POSIX ties them to these inodes.
+ *
+ * Order of writes. A checkpoint syncs the log, writes the database, syncs it, and only then counts the frames as moved
+ * (SQLite's walCheckpoint). The danger is the reuse of a log that was moved completely: frames of
+ * the new generation must not overwrite old ones before the new header is on disk, or a
+ * power loss leaves the old header with some of the old frames, which are older than the database. SQLite
+ * syncs the header for that, in the commit. Here the log is cut to nothing instead, by the
+ * checkpointing thread, between two transactions and only when all was moved and synced: then there are no old frames, and a
+ * cut that was itself lost in the power loss leaves the whole old log, which says what the database says. (File systems keep a
+ * cut and what is written after it in order: a block isn't reused before its release is on disk.) From before the
+ * checkpoint until that is settled the writer runs with synchronous=NORMAL, so that a commit that slips in between, the
+ * one moment when SQLite itself could restart the log, does sync the header.
+ *
+ * A failed sync is remembered: the kernel reports it once and then forgets the pages. store_sync fails from then on until a
+ * checkpoint has brought everything into the database and has cut the log.
+ */
+#include "cache/store_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    NUMBER_BLOCK = 1000,
+    /* Times that a checkpoint runs after commits that came meanwhile, and the length of the log (64 MiB) from
+     * which the last time makes them wait. */
+    CHECKPOINT_ROUNDS = 4,
+    LONG_LOG_FRAMES = 16384,
+};
+
+int store_error(sqlite3 *db, int rc) {
+    int system = sqlite3_system_errno(db);
+
+    switch (rc & 0xFF) {
+    case SQLITE_OK:
+    case SQLITE_ROW:
+    case SQLITE_DONE:
+        return 0;
+    case SQLITE_NOMEM:
+        return -ENOMEM;
+    case SQLITE_FULL:
+        return -ENOSPC;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return -EUCLEAN;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return -EBUSY;
+    case SQLITE_READONLY:
+        return -EROFS;
+    case SQLITE_CANTOPEN:
+        return system ? -system : -EIO;
+    default:
+        if (sqlite3_extended_errcode(db) == SQLITE_IOERR_NOMEM)
+            return -ENOMEM;
+        return system == ENOSPC || system == EDQUOT ? -ENOSPC : -EIO;
+    }
+}
+
+int store_execute(sqlite3 *db, const char *sql) {
+    return store_error(db, sqlite3_exec(db, sql, NULL, NULL, NULL));
+}
+
+void store_enter(struct store *store) {
+    if (store->entered++ == 0)
+        pthread_mutex_lock(&store->idle);
+}
+
+void store_leave(struct store *store) {
+    if (--store->entered == 0)
+        pthread_mutex_unlock(&store->idle);
+}
+
+int store_fail(struct store *store, int rc) {
+    if (rc < 0 && store->depth > 0 && store->failed == 0)
+        store->failed = rc;
+    return rc;
+}
+
+int store_run(struct store *store, enum store_statement which, int bound) {
+    sqlite3_stmt *statement = store->statements[which];
+    int result = bound == SQLITE_OK ? sqlite3_step(statement) : bound;
+    int rc = store_error(store->writer, result);
+
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    return store_fail(store, rc);
+}
+
+/* --- transactions --- */
+
+void store_begin(struct store *store) {
+    assert(store->owner == getpid());
+    store_enter(store);
+    if (store->depth++ == 0) {
+        store->failed = 0;
+        store_run(store, STORE_BEGIN, SQLITE_OK);
+    }
+}
+
+/* Commits or undoes the outermost transaction. */
+static int finish(struct store *store) {
+    int rc = store->failed ? store->failed : store_run(store, STORE_COMMIT, SQLITE_OK);
+
+    /* Some failures have SQLite roll back by itself. */
+    if (rc < 0 && !sqlite3_get_autocommit(store->writer))
+        store_execute(store->writer, "ROLLBACK");
+    /* A reservation of numbers may have been undone; those given out under it stay given out. */
+    if (rc < 0)
+        store->number_limit = store->next_number;
+    return rc;
+}
+
+int store_commit(struct store *store) {
+    assert(store->depth > 0);
+    int rc = store->depth > 1 ? store->failed : finish(store);
+
+    store->depth--;
+    store_leave(store);
+    return rc;
+}
+
+/* --- meta and numbers --- */
+
+int store_put_meta(struct store *store, const char *key, const char *value) {
+    enum store_statement which = value ? STORE_PUT_META : STORE_ERASE_META;
+
+    assert(store->depth > 0);
+    int bound = sqlite3_bind_text(store->statements[which], 1, key, -1, SQLITE_STATIC);
+    if (bound == SQLITE_OK && value)
+        bound = sqlite3_bind_text(store->statements[which], 2, value, -1, SQLITE_STATIC);
+    return store_run(store, which, bound);
+}
+
+int store_get_meta(struct store *store, const char *key, char **out) {
+    sqlite3_stmt *statement = store->statements[STORE_GET_META];
+    char *value = NULL;
+
+    store_enter(store);
+    int result = sqlite3_bind_text(statement, 1, key, -1, SQLITE_STATIC);
+    if (result == SQLITE_OK)
+        result = sqlite3_step(statement);
+    int rc = store_error(store->writer, result);
+    if (result == SQLITE_ROW) {
+        const unsigned char *text = sqlite3_column_text(statement, 0);
+        value = text ? strdup((const char *)text) : NULL;
+        rc = value ? 0 : -ENOMEM;
+    }
+    sqlite3_reset(statement);
+    sqlite3_clear_bindings(statement);
+    store_leave(store);
+    if (rc == 0)
+        *out = value;
+    return rc;
+}
+
+/* Numbers are given out only after the commit that says where the next run begins. Should the power fail
+ * before that commit is on disk, every later commit is lost with it, so that no row knows the numbers;
+ * body files that do carry them belong to nobody, and body_create refuses to take one over. */
+static int reserve_numbers(struct store *store) {
+    char limit[24];
+
+    snprintf(limit, sizeof limit, "%" PRIu64, store->next_number + NUMBER_BLOCK);
+    store_begin(store);
+    store_put_meta(store, STORE_META_NUMBER, limit);
+    int rc = store_commit(store);
+    if (rc == 0)
+        store->number_limit = store->next_number + NUMBER_BLOCK;
+    return rc;
+}
+
+uint64_t store_next_number(struct store *store) {
+    if (store->next_number >= store->number_limit && reserve_numbers(store) < 0)
+        return 0;
+    return store->next_number++;
+}
+
+/* --- durability --- */
+
+int store_sync(struct store *store) {
+    int rc = atomic_load(&store->sync_error);
+
+    if (rc < 0)
+        return rc;
+    while (fdatasync(store->log_fd) < 0) {
+        rc = -errno;
+        if (rc == -EINTR)
+            continue;
+        atomic_store(&store->sync_error, rc);
+        return rc;
+    }
+    return 0;
+}
+
+/* Cuts the log to nothing. -EBUSY when somebody reads it (sqlite3 on the command line): later then. */
+static int cut_log(struct store *store) {
+    int rc =
+        store_error(store->checkpointer, sqlite3_wal_checkpoint_v2(store->checkpointer, "main",
+                                                                   SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
+
+    if (rc < 0)
+        return rc;
+    store->log_frames = 0;
+    atomic_store(&store->sync_error, 0);
+    return 0;
+}
+
+/* Moves what is in the log now. *OUT_DONE: the log is cut, or it may be left as it is because commits came meanwhile and
+ * this was the LAST round. Not done: once more. */
+static int checkpoint_round(struct store *store, bool last, bool *out_done) {
+    int moved = 0;
+    int result =
+        sqlite3_wal_checkpoint_v2(store->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, &moved);
+    int rc = store_error(store->checkpointer, result);
+
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&store->idle);
+    bool all = moved == store->log_frames;
+    if (all || (last && store->log_frames > LONG_LOG_FRAMES))
+        rc = cut_log(store);
+    *out_done = all || last;
+    /* Neither an empty log nor one with frames to move can be restarted by a commit. */
+    if (rc == 0 && *out_done)
+        rc = store_execute(store->writer, "PRAGMA synchronous=OFF");
+    pthread_mutex_unlock(&store->idle);
+    return rc;
+}
+
+int store_checkpoint(struct store *store) {
+    bool done = false;
+
+    pthread_mutex_lock(&store->idle);
+    int rc = store_execute(store->writer, "PRAGMA synchronous=NORMAL");
+    pthread_mutex_unlock(&store->idle);
+    for (int round = 1; rc == 0 && !done; round++)
+        rc = checkpoint_round(store, round == CHECKPOINT_ROUNDS, &done);
+    if (rc == -EBUSY)
+        return 0;
+    /* Makes the cut itself durable. */
+    return rc < 0 ? rc : store_sync(store);
+}
