@@ -265,6 +265,17 @@ def test_black_hole(stand):
     assert append(stand).status == 201
 
 
+def test_a_black_hole_swallows_replies_too(stand):
+    stand.fault("slow", ms=150)
+    thread, _ = in_thread(lambda: pytest.raises(OSError, append, stand))
+    stand.wait_for(lambda: stand.log() and stand.log()[0]["fault"] == "slow")
+    stand.black_hole()
+    stand.wait_for(lambda: stand.log()[0]["fault"] == "black_hole")
+    stand.up()
+    thread.join(2)
+    assert not thread.is_alive() and stand.body("n") == "x"
+
+
 def test_reset_connections(stand):
     idle = raw_connection(stand)
     stand.wait_for(lambda: stand.connections() >= 1)

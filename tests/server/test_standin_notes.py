@@ -448,3 +448,26 @@ def test_teams_have_no_encrypted_notes(stand):
     reply = stand.request("POST", "/notes", {"note": {"title": "e", "client_encrypted": True}}, token=secret)
     assert reply.code == "validation_failed"
     assert create(stand, "e", "fj1:x", client_encrypted=True).json["client_encrypted"] is True
+
+
+# Anything
+
+def test_nothing_that_a_client_sends_is_an_internal_error(stand):
+    import random
+
+    rng = random.Random(11)
+    folder = stand.remote.create_folder("F")["id"]
+    notes = [stand.remote.create("a", "x")["id"], stand.remote.create("b", "y", append_only=True)["id"]]
+    values = [None, True, 0, -1, folder, 10**30, 1.5, "", "a", "\0", "x" * 300, "é\u2028", [], [1], {}, {"a": 1}]
+    keys = ["title", "plain_body", "format", "folder_id", "append_only", "client_encrypted", "text", "name",
+            "append_deadline_hours", "alert_email", "webhook_url", "webhook_secret", "webhook_format", "id"]
+    ids = [str(notes[0]), str(notes[1]), "0", "9" * 30, "by-filename/a", "by-filename/%00", "by-filename/.", "%2f"]
+    paths = ["/notes", "/notes/bulk", "/folders", f"/folders/{folder}", "/notes?limit=" + "9" * 30,
+             "/notes?folder_id=%00&sort=%ff", "/%ff", "//", *(f"/notes/{i}{t}" for i in ids for t in ("", "/append", "/move"))]
+    stand.switch(unknown_keys="ignored", bad_query="default")
+    for _ in range(1500):
+        inner = {key: rng.choice(values) for key in rng.sample(keys, rng.randrange(5))}
+        value = rng.choice([inner, {"note": inner}, {"folder": inner}, {"notes": [inner, rng.choice(values)]},
+                            rng.choice(values)])
+        reply = stand.request(rng.choice(["GET", "POST", "PATCH", "DELETE", "HEAD"]), rng.choice(paths), value)
+        assert reply.status < 500, (reply.json, stand.log()[-1])

@@ -47,10 +47,13 @@ def test_state_survives_a_restart(tmp_path):
     state = tmp_path / "state.json"
     with StandIn(state=state, switches={"ids": "string"}) as stand:
         stand.remote.create("n", "x")
+        stand.request("POST", "/notes/by-filename/n/append", {"text": "y"}, key="key-0001")
         token, dump = stand.token, stand.dump()
         assert stand.stop() == 0
     with StandIn(state=state) as stand:
         assert stand.token == token and stand.dump() == dump
+        again = stand.request("POST", "/notes/by-filename/n/append", {"text": "y"}, key="key-0001")
+        assert again.headers["idempotent-replay"] == "true" and stand.body("n") == "x\ny"
         assert stand.request("GET", "/notes/by-filename/n").json["id"] == str(dump["accounts"][0]["notes"][0]["id"])
 
 

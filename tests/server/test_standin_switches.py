@@ -134,6 +134,15 @@ def test_first_touch(stand):
 def test_create_code(stand):
     stand.switch(create_code="200")
     assert create(stand).status == 200
+    stand.switch(create_code="204")
+    assert (create(stand, "m").body, stand.filenames()) == (b"", ["m", "n"])
+
+
+def test_update_code(stand):
+    note = stand.remote.create("n", "x")["id"]
+    stand.switch(update_code="204")
+    assert (patch(stand, plain_body="y").body, stand.body("n")) == (b"", "y")
+    assert stand.request("POST", f"/notes/{note}/move", {"folder_id": None}).status == 204
 
 
 @pytest.mark.parametrize("title, filename", [("Research 2026 Q2", "research-2026-q2"),

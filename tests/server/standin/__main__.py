@@ -119,7 +119,7 @@ def _die_with_parent(stop: threading.Event) -> None:
 
 def _save(world: World, path: Path) -> None:
     with world.lock:
-        data = wire.encode(world.as_json())
+        data = wire.encode({**world.as_json(), "keys": world.keys.as_json()})
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -249,6 +249,9 @@ class Front:
                 self._numbers += 1
                 connection = Connection(sock, self._numbers, idle_s, max_body)
                 self._connections.add(connection)
+            if self._socket is not listening:
+                # `down` came between our accept and the add, and has not seen this one.
+                connection.doom()
             threading.Thread(target=self._run, args=(connection,), daemon=True).start()
 
     def _run(self, connection: Connection) -> None:

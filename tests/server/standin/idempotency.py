@@ -6,10 +6,12 @@ A record is *running* from `begin` until `finish` (with the reply, which is then
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import threading
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 from .clock import SECOND
 from .message import Reply, Request
@@ -81,8 +83,21 @@ class IdempotencyKeys:
     def forget(self) -> None:
         self._records.clear()
 
-    def __len__(self) -> int:
-        return len(self._records)
+    def as_json(self) -> list[dict[str, Any]]:
+        """Finished records, for the state file."""
+        return [{"name": list(name), "fingerprint": record.fingerprint.hex(), "begun_at": record.begun_at,
+                 "compressed": record.compressed, "status": record.reply.status,
+                 "headers": record.reply.headers, "content_type": record.reply.content_type,
+                 "body": base64.b64encode(record.reply.body).decode()}
+                for name, record in self._records.items() if record.reply is not None]
+
+    def load(self, dump: list[dict[str, Any]]) -> None:
+        self._records.clear()
+        for row in dump:
+            reply = Reply(row["status"], base64.b64decode(row["body"]), row["content_type"], row["headers"])
+            record = Record(bytes.fromhex(row["fingerprint"]), row["begun_at"], reply, row["compressed"])
+            record.done.set()
+            self._records[tuple(row["name"])] = record
 
     def _keeps(self, reply: Reply) -> bool:
         how = self._switches["key_errors"]

@@ -51,12 +51,19 @@ def show_note(call: Call) -> Reply:
     return Reply.json(shapes.full_note(call.note(), call.switches))
 
 
+def _full(call: Call, note: Note, code_switch: str) -> Reply:
+    status = int(call.switches[code_switch])
+    if status == 204:
+        return Reply.empty()
+    return Reply.json(shapes.full_note(note, call.switches), status)
+
+
 # Creating
 
 def create_note(call: Call) -> Reply:
     keys = params.unwrapped(params.json_object(call.request, call.switches), "note", call.switches)
     note = _create(call, keys)
-    return Reply.json(shapes.full_note(note, call.switches), int(call.switches["create_code"]))
+    return _full(call, note, "create_code")
 
 
 def create_notes(call: Call) -> Reply:
@@ -203,7 +210,7 @@ def update_note(call: Call) -> Reply:
     call.account.change(note, **changes)
     note.record("patch", call.by, call.now_us, keys=sorted(keys), filename=note.filename,
                 **(remembered(keys["plain_body"]) if "plain_body" in keys else {}))
-    return Reply.json(shapes.full_note(note, switches))
+    return _full(call, note, "update_code")
 
 
 def _writable(note: Note, keys: dict[str, Any], switches: Any) -> dict[str, Any]:
@@ -301,7 +308,7 @@ def move_note(call: Call) -> Reply:
         changes["updated_at"] = call.now_us
     call.account.change(note, **changes)
     note.record("move", call.by, call.now_us, folder_id=folder_id)
-    return Reply.json(shapes.full_note(note, switches))
+    return _full(call, note, "update_code")
 
 
 def delete_note(call: Call) -> Reply:

@@ -70,8 +70,8 @@ def folder_id(keys: Keys, account: Account, switches: Switches, moving: bool = F
     value = keys["folder_id"]
     if value is None or (moving and value == ""):
         return None
-    if isinstance(value, str) and (moving or switches["ids"] == "string") and value.isdecimal():
-        value = int(value)
+    if isinstance(value, str) and (moving or switches["ids"] == "string"):
+        value = wire.whole_number(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise invalid("Folder must be an id or null")
     if value not in account.folders:
@@ -96,9 +96,8 @@ class Query:
         value = self._keys.get(key)
         if value is None:
             return default
-        if value.isascii() and value.isdecimal() and int(value) >= least:
-            return int(value)
-        return self._bad(key, default)
+        number = wire.whole_number(value)
+        return self._bad(key, default) if number is None or number < least else number
 
     def folder(self) -> int | str | None:
         """A folder id, None for the root, or "any"; an id that is no number names no folder."""
@@ -107,9 +106,8 @@ class Query:
             return "any"
         if value in ("none", "root", "null"):
             return None
-        if value.isascii() and value.isdecimal():
-            return int(value)
-        return -1
+        number = wire.whole_number(value)
+        return -1 if number is None else number
 
     def _bad(self, key: str, default: Any) -> Any:
         if self._lenient:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import folders, notes
+from . import folders, notes, wire
 from .call import Call
 from .message import Reply, Request
 from .switches import Switches
@@ -68,8 +68,8 @@ def match(request: Request, switches: Switches) -> Route | None:
     id = filename = None
     if len(rest) >= 3 and rest[:2] == ["notes", "by-filename"] and rest[2]:
         filename, rest[2] = rest[2], "{filename}"
-    elif len(rest) >= 2 and rest[1].isascii() and rest[1].isdecimal():
-        id, rest[1] = int(rest[1]), "{id}"
+    elif len(rest) >= 2 and (id := wire.whole_number(rest[1])) is not None:
+        rest[1] = "{id}"
     endpoint = _TABLE.get((method, *rest))
     return Route(endpoint, id, filename) if endpoint else None
 

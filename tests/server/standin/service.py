@@ -51,10 +51,7 @@ class Service:
     def _answer(self, connection: Connection, request: Request, work: Work) -> bool:
         world, entry = self._world, work.entry
         if world.black_hole:
-            entry.fault = "black_hole"
-            connection.wait(lambda: not world.black_hole)
-            connection.reset()
-            return False
+            return self._swallow(connection, entry)
         plan = world.faults.plan(request, work.klass, work.token and work.token.name)
         entry.fault = plan.name
         _sleep(world.switches["latency_ms"] / 1000 + plan.latency_s)
@@ -66,8 +63,17 @@ class Service:
             reply = self._after(connection, work, plan, reply)
             if reply is None:
                 return False
+        if world.black_hole:
+            return self._swallow(connection, entry)
         entry.status, entry.reply_bytes = reply.status, len(reply.body)
         return deliver(connection, request, reply, plan.rule, world.switches, world.clock.http_date())
+
+    def _swallow(self, connection: Connection, entry: Entry) -> bool:
+        """The peer hears nothing while the black hole lasts, and a RST when it ends."""
+        entry.fault = "black_hole"
+        connection.wait(lambda: not self._world.black_hole)
+        connection.reset()
+        return False
 
     def _unprocessed(self, connection: Connection, work: Work, plan: Plan) -> Reply | None:
         """What a fault does instead of processing: a reply, None (the connection ends), or `_PROCESS`."""

@@ -15,7 +15,8 @@ append_codes       | C29 | split 200 201 202 204                | split     | st
 append_created_key | ref | by_filename both                     | by_filename | which form's receipt has `created`
 receipt_fields     | ref | union sample client                  | union     | receipt keys: all, the documented sample (no id), or only what the vendor's client reads
 first_touch        | C15 | locked editable                      | locked    | `append_only` of a note that an append without that key creates
-create_code        | C29 | 201 200                              | 201       | status of POST /notes
+create_code        | C29 | 201 200 202 204                      | 201       | status of POST /notes (204 has no body)
+update_code        | C18 | 200 204                              | 200       | status of PATCH and move of a note (204 has no body)
 filename_rule      | C11 | sanitised slug                       | sanitised | filename from a title: the documented rule, or parameterised ("Q2 Plan" is q2-plan)
 filename_backslash | C11 | kept removed                         | kept      | whether `slashes` in the filename rule means the backslash too
 filename_case      | C13 | sensitive insensitive folded         | sensitive | clashes by case: only equal names; case twins clash; they clash and look-ups ignore case too

@@ -46,6 +46,11 @@ def decode(data: bytes) -> Any:
     return value
 
 
+def whole_number(text: str) -> int | None:
+    """A 64-bit number from plain digits, else None."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= 18 else None
+
+
 @lru_cache(maxsize=100_000)
 def _seconds(epoch: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(epoch))

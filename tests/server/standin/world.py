@@ -20,6 +20,8 @@ from .scopes import Token, Tokens, new_secret
 from .switches import Switches
 
 MAIN = "main"
+FIRST_NOTE_ID = 101
+FIRST_FOLDER_ID = 11
 
 
 class World:
@@ -33,8 +35,8 @@ class World:
         self.keys = IdempotencyKeys(self.switches)
         self.faults = Faults()
         self.log = RequestLog()
-        self.note_ids = Sequence(101)
-        self.folder_ids = Sequence(11)
+        self.note_ids = Sequence(FIRST_NOTE_ID)
+        self.folder_ids = Sequence(FIRST_FOLDER_ID)
         self.black_hole = False
         self._tier = "dev"
         self._secret = new_secret()
@@ -47,9 +49,10 @@ class World:
         self.mint(MAIN, secret=self._secret)
 
     def begin_anew(self) -> None:
-        """As freshly started, with the same main token; ids and log numbers go on growing, and requests
-        that hang are let go."""
+        """As freshly started, with the same main token; log numbers go on growing, and requests that hang
+        are let go."""
         self.accounts.clear()
+        self.note_ids.next, self.folder_ids.next = FIRST_NOTE_ID, FIRST_FOLDER_ID
         self.tokens = Tokens()
         self.clock.reset()
         self.switches.reset()
@@ -93,7 +96,7 @@ class World:
         }
 
     def load(self, dump: dict[str, Any]) -> None:
-        """Replace accounts, tokens, switches and ids with those of a dump."""
+        """Replace accounts, tokens, switches, ids and Idempotency-Keys with those of a dump."""
         self.switches.reset()
         self.switches.change(dump["switches"])
         self.note_ids.next = dump["next_note_id"]
@@ -104,3 +107,4 @@ class World:
         self.tokens = Tokens()
         for row in dump["tokens"]:
             self.tokens.mint(Token(**row))
+        self.keys.load(dump.get("keys", []))
