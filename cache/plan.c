@@ -50,9 +50,10 @@ struct task {
     unsigned fields;
     const char *title; /* the name it takes, NULL: none */
     const char *key;   /* the name it takes or seeks, in the form in which names are compared */
-    size_t out;        /* first link to what comes first */
-    size_t in;         /* first link from what comes later */
-    size_t cursor;     /* the walk: link being followed */
+    size_t out;        /* first and last link to what comes first */
+    size_t out_last;
+    size_t in;     /* first link from what comes later */
+    size_t cursor; /* the walk: link being followed */
     enum mark mark;
     size_t depth;   /* MARK_OPEN: where on the stack */
     size_t main_at; /* its entries in the order, NONE: none */
@@ -407,8 +408,12 @@ static void plan_adoptions(struct planner *p, struct plan *plan) {
 static void add_link(struct planner *p, enum link_kind kind, size_t from, size_t to) {
     assert(p->link_count < LINKS_PER_TASK * p->task_count);
     struct link *link = &p->links[p->link_count];
-    *link = (struct link){kind, from, to, p->tasks[from].out, p->tasks[to].in};
-    p->tasks[from].out = p->tasks[to].in = p->link_count++;
+    *link = (struct link){kind, from, to, NONE, p->tasks[to].in};
+    if (p->tasks[from].out == NONE)
+        p->tasks[from].out = p->link_count;
+    else
+        p->links[p->tasks[from].out_last].next_out = p->link_count;
+    p->tasks[from].out_last = p->tasks[to].in = p->link_count++;
 }
 
 /* Links FROM to what must come first, or lets it die with it. */

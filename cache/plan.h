@@ -1,8 +1,8 @@
 /* plan: the shortest list of API calls that turns base into want. Pure: no I/O, no clock.
  *
- * Input are the nodes in which the two sides differ (the dirty set; clean nodes never
- * stand in the way, because a name they hold can't be wanted: it is refused at create
- * and rename). Nothing records operations: after every reply the caller plans again
+ * Input are the nodes in which the two sides differ, and the busy ones (the dirty set;
+ * clean nodes never stand in the way, because a name they hold can't be wanted: it is
+ * refused at create and rename). Nothing records operations: after every reply the caller plans again
  * from what is then true (DESIGN.md section 3).
  */
 #ifndef JOTSFS_CACHE_PLAN_H
@@ -66,7 +66,7 @@ struct plan_input {
 
 enum plan_op {
     PLAN_ADOPT_NOTE,   /* no call: `ino` takes over the base of `from` */
-    PLAN_ADOPT_FOLDER, /* no call; what was based in `from` is then based in `ino` */
+    PLAN_ADOPT_FOLDER, /* no call; what is based in `from`, or on its way there, is then in `ino` */
     PLAN_FOLDER_CREATE,
     PLAN_FOLDER_RENAME, /* to `title` */
     PLAN_FOLDER_DELETE,
