@@ -43,7 +43,7 @@ from .refusal import STATUS, Refusal
 _COMMITS = {"wrong_types", "hang_after", "reset_after", "close_after", "truncate", "drip", "huge"}
 _CHOOSES_COMMIT = {"status": False, "html": False, "throttle": False, "redirect": False,
                    "reply": True, "garbage": True}
-_PARAMETERS = {
+PARAMETERS = {
     "latency": {"ms"},
     "slow": {"ms"},
     "status": {"status", "code", "message", "details", "headers", "json", "commit"},
@@ -146,10 +146,10 @@ class Faults:
 
     def add(self, action: str, **options: Any) -> Rule:
         """A new rule; match, choice and parameters all come flat in `options`. ValueError on others."""
-        if action not in _PARAMETERS:
+        if action not in PARAMETERS:
             raise ValueError(f"no fault action named {action}")
         options = {key: value for key, value in options.items() if value is not None}
-        unknown = options.keys() - _MATCHES - _CHOICES - _PARAMETERS[action]
+        unknown = options.keys() - _MATCHES - _CHOICES - PARAMETERS[action]
         if unknown:
             raise ValueError(f"fault {action} does not take {', '.join(sorted(unknown))}")
         if action == "redirect" and "location" not in options:
@@ -157,7 +157,7 @@ class Faults:
         with self._lock:
             rule = Rule(self._next_id, action,
                         {k: v for k, v in options.items() if k in _MATCHES},
-                        {k: v for k, v in options.items() if k in _PARAMETERS[action]},
+                        {k: v for k, v in options.items() if k in PARAMETERS[action]},
                         **{k: v for k, v in options.items() if k in _CHOICES})
             self._next_id += 1
             self._rules.append(rule)

@@ -99,7 +99,3 @@ class Limits:
         used = len(window.times)
         oldest = window.times[0] if window.times else now
         return Grant(allowed, limit.count, max(0, limit.count - used), oldest + limit.period_s - now)
-
-    def as_json(self) -> list[dict[str, object]]:
-        return [{"token": token, "class": klass, "count": limit.count, "period_s": limit.period_s}
-                for (token, klass), limit in self._changed.items()]

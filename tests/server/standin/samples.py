@@ -1,4 +1,7 @@
-"""Sample content: a pleasant account for `make demo`, and big generated ones for benches."""
+"""Sample content: a pleasant account for `make demo`, and big generated ones for benches.
+
+`tests/demo` counts on some of these notes by name, and on `deploy-log` being free.
+"""
 
 from __future__ import annotations
 
@@ -92,7 +95,7 @@ coffee, the washed Ethiopian one"""),
 
 ## Blocked
 - nothing"""),
-    ("Work", "deploy-log", True, 1, """\
+    ("Work", "releases.log", True, 1, """\
 deploy ok sha=4be19c2 env=staging 41s
 deploy ok sha=4be19c2 env=production 58s
 deploy failed sha=90ff1aa env=staging migrations timed out
