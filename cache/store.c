@@ -37,6 +37,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cache/disk.h"
+
 enum {
     NUMBER_BLOCK = 1000,
     /* Times that a checkpoint runs after commits that came meanwhile, and the length of the log (64 MiB) from
@@ -195,18 +197,7 @@ uint64_t store_next_number(struct store *store) {
 /* --- durability --- */
 
 int store_sync(struct store *store) {
-    int rc = atomic_load(&store->sync_error);
-
-    if (rc < 0)
-        return rc;
-    while (fdatasync(store->log_fd) < 0) {
-        rc = -errno;
-        if (rc == -EINTR)
-            continue;
-        atomic_store(&store->sync_error, rc);
-        return rc;
-    }
-    return 0;
+    return disk_sync(store->log_fd, &store->sync_failed);
 }
 
 /* Cuts the log to nothing. -EBUSY when somebody reads it (sqlite3 on the command line): later then. */
@@ -218,7 +209,7 @@ static int cut_log(struct store *store) {
     if (rc < 0)
         return rc;
     store->log_frames = 0;
-    atomic_store(&store->sync_error, 0);
+    atomic_store(&store->sync_failed, 0);
     return 0;
 }
 

@@ -42,9 +42,9 @@ struct store {
     uint64_t next_number, number_limit;
     pid_t owner; /* SQLite's locks don't survive fork */
 
-    int log_frames;        /* in the write-ahead log after the last commit; guarded by `idle` */
-    int log_fd;            /* a descriptor of our own on the log */
-    atomic_int sync_error; /* a sync failed: what it covered isn't known to be on disk */
+    int log_frames;         /* in the write-ahead log after the last commit; guarded by `idle` */
+    int log_fd;             /* a descriptor of our own on the log */
+    atomic_int sync_failed; /* a sync failed: what it covered isn't known to be on disk */
 };
 
 /* Negative errno for SQLite's result RC (0 for success). */
