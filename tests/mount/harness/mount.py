@@ -43,10 +43,11 @@ def _wait_settled(status_file: Path, timeout_s: float) -> dict[str, Any]:
     end = time.monotonic() + timeout_s
     while True:
         status = json.loads(status_file.read_bytes())
-        if not status["pending"]:
+        waiting = [row for row in status["pending"] if row["error"] is None]
+        if not waiting:
             return status
         if time.monotonic() > end:
-            raise AssertionError(f"still pending after {timeout_s:g} s: {status['pending']}")
+            raise AssertionError(f"still pending after {timeout_s:g} s: {waiting}")
         time.sleep(0.03)
 
 
@@ -84,7 +85,8 @@ class Mount:
         self.options |= options
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=self.env, start_new_session=True, preexec_fn=_die_with_parent)
+                                            env=self.env, umask=0o022, start_new_session=True,
+                                            preexec_fn=_die_with_parent)
         eventually(lambda: self.is_mounted or self.process.poll() is not None, 20, f"{self.path} is mounted")
         if not self.is_mounted:
             raise AssertionError(f"jotsfs ended with status {self.process.returncode}:\n{self.log}")
@@ -196,7 +198,7 @@ class Mount:
         return json.loads(self.read(".jotsfs/status"))
 
     def settled(self, timeout_s: float = 20) -> dict[str, Any]:
-        """Waits, without hurrying it, until nothing is pending; the status then."""
+        """Waits, without hurrying it, until all that is owed is saved or refused for good; the status then."""
         return self.do(_wait_settled, self / ".jotsfs/status", patience(timeout_s), timeout_s=timeout_s + 10)
 
     def flush(self, timeout_s: float = 20) -> None:
