@@ -280,7 +280,7 @@ class StandIn:
 
     def log(self, since: int = 0, **equal: Any) -> list[dict[str, Any]]:
         """API requests in order of arrival, after number `since`, with attributes that equal those given:
-        seq, start, end (monotonic), method, path, query, klass, endpoint, token, key, connection,
+        seq, start, end (monotonic), method, path (decoded), query, klass, endpoint, token, key, connection,
         request_bytes, body, status, code, fault, replayed, committed, reply_bytes."""
         return self.call("log", since=since, **equal)
 

@@ -252,6 +252,8 @@ def test_list_fields(stand):
     stand.switch(list_fields="minimal")
     stand.remote.create("n")
     assert set(items(stand)[0]) == {"id", "filename", "title", "format", "last_appended_at"}
+    stand.switch(list_fields="wide")
+    assert {"pinned", "webhook_url", "byte_size"} < set(items(stand)[0]) and "plain_body" not in items(stand)[0]
 
 
 def test_list_omits(stand):

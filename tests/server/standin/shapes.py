@@ -84,7 +84,9 @@ def list_item(note: Note, switches: Switches) -> Shape:
         "plain_body_excerpt": (_plain_body(note, switches) or "")[:switches["excerpt_length"]],
         "byte_size": note.byte_size,
     }
-    if switches["list_fields"] == "minimal":
+    if switches["list_fields"] == "wide":
+        item = {key: value for key, value in full_note(note, switches).items() if key != "plain_body"} | item
+    elif switches["list_fields"] == "minimal":
         item = {key: item[key] for key in _MINIMAL_ITEM}
     for key in switches["list_omits"]:
         item.pop(key, None)

@@ -31,8 +31,8 @@ locked_mixed_patch | ref | refused settings                     | refused   | co
 unknown_keys       | ref | refused ignored                      | refused   | keys and query parameters that API.md does not name
 malformed_json     | ref | 400 422                              | 400       | status for a body that is not JSON
 bad_query          | ref | refused default                      | refused   | nonsense in sort, format, limit, offset: 422, or as if absent
-list_fields        | C5  | full minimal                         | full      | list items: all likely fields, or id filename title format last_appended_at
-list_omits         | C5  | some-of updated_at created_at append_only folder_id plain_body_excerpt byte_size | none | fields left out of full items
+list_fields        | C5  | full minimal wide                    | full      | list items: all likely fields; id filename title format last_appended_at; also settings and flags
+list_omits         | C5  | some-of updated_at created_at append_only folder_id plain_body_excerpt byte_size | none | fields left out of list items
 list_page_cap      | C7  | int 1..200                           | 200       | page size above which limit is silently lowered
 list_limit         | C7  | honoured ignored                     | honoured  | ignored: every page has 50
 list_ties          | C7  | precise id_asc id_desc random        | precise   | order of equal times: hidden microseconds decide, id, or anew at each request
