@@ -26,7 +26,8 @@
 
 enum { MAX_DEPTH = 64, MAX_VALUES = 200000, ESCAPE_SIZE = 6 };
 
-static const int64_t max_exact = INT64_C(1) << 53;
+/* Above this a double no longer tells neighbours apart. */
+static const int64_t max_exact = (INT64_C(1) << 53) - 1;
 static const char unholdable[] = "\xff\xff\xff\xff\xff\xff";
 static const char replacement[] = "\xef\xbf\xbd";
 
@@ -254,27 +255,25 @@ static int64_t days_of(int year, int month, int day) {
 
 /* Reads "Z", "+hh:mm", "+hhmm", "+hh" or nothing, up to the end of the text. */
 static bool offset_of(const char *text, int64_t *out_seconds) {
-    int hours = 0;
-    int minutes = 0;
-    int used = -1;
-    int64_t seconds;
+    int digits[4] = {0};
+    size_t count = 0;
+    int seconds;
 
-    if (strcmp(text, "Z") == 0 || strcmp(text, "z") == 0 || *text == '\0' || strcmp(text, " UTC") == 0) {
-        *out_seconds = 0;
+    *out_seconds = 0;
+    if (*text == '\0' || strcmp(text, "Z") == 0 || strcmp(text, "z") == 0 || strcmp(text, " UTC") == 0)
         return true;
-    }
-    if ((*text != '+' && *text != '-') || text[1] < '0' || text[1] > '9')
+    if (*text != '+' && *text != '-')
         return false;
-    if (sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &used) < 2 || used < 0) {
-        minutes = 0;
-        if (sscanf(text + 1, "%2d%n", &hours, &used) < 1)
+    for (const char *at = text + 1; *at; at++) {
+        if (*at == ':' && count == 2)
+            continue;
+        if (*at < '0' || *at > '9' || count == 4)
             return false;
-        if (text[1 + used] != '\0' && sscanf(text + 1, "%2d%2d%n", &hours, &minutes, &used) < 2)
-            return false;
+        digits[count++] = *at - '0';
     }
-    if (used < 0 || text[1 + used] != '\0' || minutes < 0 || minutes > 59 || hours > 23)
+    if (count != 2 && count != 4)
         return false;
-    seconds = hours * 3600 + minutes * 60;
+    seconds = (digits[0] * 10 + digits[1]) * 3600 + (digits[2] * 10 + digits[3]) * 60;
     *out_seconds = *text == '-' ? -seconds : seconds;
     return true;
 }

@@ -20,7 +20,7 @@ bool json_int(const cJSON *object, const char *key, int64_t *out);
 bool json_bool(const cJSON *object, const char *key, bool *out);
 /* ISO 8601 in UTC or with an offset, as seconds since the epoch (API.md C27). */
 bool json_time(const cJSON *object, const char *key, int64_t *out);
-/* An id: an integer in 1..2^53. */
+/* An id: an integer from 1 to 2^53 - 1. */
 bool json_id(const cJSON *object, const char *key, int64_t *out);
 /* True when the member is there and null. */
 bool json_null(const cJSON *object, const char *key);
