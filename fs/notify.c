@@ -1,0 +1,178 @@
+/* The notifier. An invalidation with data waits in the kernel for READs and WRITEs under way on that inode, one
+ * of an entry for a CREATE in that directory (LESSONS.md), so it can only be sent by a thread that nobody waits
+ * for and that holds nothing. Changes are queued by the cache, under its lock, and coalesced: per inode, and
+ * per (directory, name); an inode that is told twice is told with data if either was.
+ *
+ * States: idle (no session; changes are dropped), armed (thread runs), disarmed (changes are dropped, the thread
+ * ends after the call that it is in). At shutdown notify_stop comes while the workers and the park still
+ * answer requests, so that this last call ends.
+ *
+ * ENOENT means that the kernel doesn't know the object, which is normal, and any other failure that
+ * the mount is going away: results are ignored.
+ *
+ * The lock is a leaf: taken under the cache's lock, nothing is called with it held.
+ */
+#include "fs/notify.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* FNV: the default has unmarked fall-throughs. Short memory leaves hh.tbl NULL instead of exiting. */
+#define HASH_FUNCTION(key, size, value) HASH_FNV(key, size, value)
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct change {
+    UT_hash_handle hh;
+    bool data; /* of an inode: its content too */
+    /* The key, as bytes: an inode (name is empty), or a name in directory `ino`. */
+    uint64_t ino;
+    char name[];
+};
+
+struct notify {
+    pthread_t thread;
+    struct fuse_session *session;
+    pthread_mutex_t lock; /* takes nothing after it; guards all below */
+    pthread_cond_t changed;
+    struct change *queue; /* uthash, in the order of arrival */
+    bool armed, ending;
+};
+
+/* --- the queue --- */
+
+static size_t key_size(size_t name_size) {
+    return offsetof(struct change, name) - offsetof(struct change, ino) + name_size;
+}
+
+static struct change *change_make(uint64_t ino, const char *name) {
+    size_t size = strlen(name) + 1;
+    struct change *change = calloc(1, sizeof(*change) + size);
+
+    if (!change)
+        return NULL;
+    change->ino = ino;
+    memcpy(change->name, name, size);
+    return change;
+}
+
+/* Queues it, or joins it with an equal one. Memory that is short loses it: the timeouts bound the harm. */
+static void notify_queue(struct notify *notify, uint64_t ino, const char *name, bool data) {
+    struct change *change = change_make(ino, name), *known = NULL;
+
+    if (!change)
+        return;
+    change->data = data;
+    pthread_mutex_lock(&notify->lock);
+    if (notify->armed) {
+        size_t size = key_size(strlen(name) + 1);
+        HASH_FIND(hh, notify->queue, &change->ino, size, known);
+        if (known) {
+            known->data = known->data || data;
+        } else {
+            HASH_ADD_KEYPTR(hh, notify->queue, &change->ino, size, change);
+            if (change->hh.tbl)
+                change = NULL;
+            pthread_cond_signal(&notify->changed);
+        }
+    }
+    pthread_mutex_unlock(&notify->lock);
+    free(change);
+}
+
+void notify_inode(uint64_t ino, bool data, void *arg) {
+    notify_queue(arg, ino, "", data);
+}
+
+void notify_entry(uint64_t dir, const char *name, uint64_t ino, void *arg) {
+    (void)ino;
+    notify_queue(arg, dir, name, false);
+}
+
+static void notify_clear_locked(struct notify *notify) {
+    struct change *change, *next;
+
+    HASH_ITER(hh, notify->queue, change, next) {
+        HASH_DEL(notify->queue, change);
+        free(change);
+    }
+}
+
+/* --- the thread --- */
+
+static void notify_send(struct notify *notify, const struct change *change) {
+    if (change->name[0])
+        fuse_lowlevel_notify_inval_entry(notify->session, change->ino, change->name, strlen(change->name));
+    else
+        fuse_lowlevel_notify_inval_inode(notify->session, change->ino, change->data ? 0 : -1, 0);
+}
+
+static void *notify_main(void *arg) {
+    struct notify *notify = arg;
+
+    pthread_mutex_lock(&notify->lock);
+    while (!notify->ending) {
+        struct change *change = notify->queue;
+        if (!change) {
+            pthread_cond_wait(&notify->changed, &notify->lock);
+            continue;
+        }
+        HASH_DEL(notify->queue, change);
+        pthread_mutex_unlock(&notify->lock);
+        notify_send(notify, change);
+        free(change);
+        pthread_mutex_lock(&notify->lock);
+    }
+    pthread_mutex_unlock(&notify->lock);
+    return NULL;
+}
+
+/* --- life --- */
+
+int notify_create(struct notify **out) {
+    struct notify *notify = calloc(1, sizeof(*notify));
+
+    if (!notify)
+        return -ENOMEM;
+    pthread_mutex_init(&notify->lock, NULL);
+    pthread_cond_init(&notify->changed, NULL);
+    *out = notify;
+    return 0;
+}
+
+int notify_start(struct notify *notify, struct fuse_session *session) {
+    notify->session = session;
+    int rc = pthread_create(&notify->thread, NULL, notify_main, notify);
+    if (rc)
+        return -rc;
+    pthread_mutex_lock(&notify->lock);
+    notify->armed = true;
+    pthread_mutex_unlock(&notify->lock);
+    return 0;
+}
+
+void notify_disarm(struct notify *notify) {
+    pthread_mutex_lock(&notify->lock);
+    notify->armed = false;
+    notify->ending = true;
+    notify_clear_locked(notify);
+    pthread_cond_signal(&notify->changed);
+    pthread_mutex_unlock(&notify->lock);
+}
+
+void notify_stop(struct notify *notify) {
+    notify_disarm(notify);
+    pthread_join(notify->thread, NULL);
+}
+
+void notify_destroy(struct notify *notify) {
+    if (!notify)
+        return;
+    notify_clear_locked(notify);
+    pthread_cond_destroy(&notify->changed);
+    pthread_mutex_destroy(&notify->lock);
+    free(notify);
+}

@@ -1,0 +1,29 @@
+/* notify: tells the kernel what changed without it, from a thread of its own. */
+#ifndef JOTSFS_FS_NOTIFY_H
+#define JOTSFS_FS_NOTIFY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fs/fuse.h"
+
+struct notify;
+
+/* -ENOMEM. Changes told before notify_start are dropped: the kernel has nothing then. */
+int notify_create(struct notify **out);
+/* Starts the thread. SESSION must live until notify_stop has returned. -EAGAIN. */
+int notify_start(struct notify *notify, struct fuse_session *session);
+
+/* For struct cache_events; ARG is the struct notify. They only queue. */
+void notify_inode(uint64_t ino, bool data, void *arg);
+void notify_entry(uint64_t dir, const char *name, uint64_t ino, void *arg);
+
+/* Drops what is queued and takes nothing more. Doesn't wait for the notification under way. */
+void notify_disarm(struct notify *notify);
+/* notify_disarm, then waits for the thread: for the notification under way, thus until the requests that it waits for
+ * are answered. */
+void notify_stop(struct notify *notify);
+/* After notify_stop. NULL is fine. */
+void notify_destroy(struct notify *notify);
+
+#endif
