@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from . import shapes
 from .account import Account
-from .message import Request
+from .message import Reply, Request
 from .note import Folder, Note
 from .refusal import not_found
 from .switches import Switches
@@ -48,6 +49,13 @@ class Call:
         if folder is None:
             raise not_found("Folder")
         return folder
+
+    def answer_note(self, note: Note, code_switch: str | None = None) -> Reply:
+        """The full note, with the status that a switch decides."""
+        status = int(self.switches[code_switch]) if code_switch else 200
+        if status == 204:
+            return Reply.empty()
+        return Reply.json(shapes.full_note(note, self.switches), status)
 
     @contextmanager
     def unlocked(self) -> Iterator[None]:

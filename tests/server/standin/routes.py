@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import folders, notes, wire
+from . import appends, bulk, edits, folders, notes, wire
 from .call import Call
 from .message import Reply, Request
 from .switches import Switches
@@ -36,18 +36,18 @@ def _endpoint(run: Callable[[Call], Reply], class_switch: str | None = None) -> 
     return Endpoint(run.__name__, run, class_switch)
 
 
-_APPEND = _endpoint(notes.append, "append_class")
+_APPEND = _endpoint(appends.append, "append_class")
 _TABLE: dict[tuple[str, ...], Endpoint] = {
     ("GET", "notes"): _endpoint(notes.list_notes),
     ("POST", "notes"): _endpoint(notes.create_note),
-    ("POST", "notes", "bulk"): _endpoint(notes.create_notes),
+    ("POST", "notes", "bulk"): _endpoint(bulk.create_notes),
     ("GET", "notes", "{id}"): _endpoint(notes.show_note),
-    ("PATCH", "notes", "{id}"): _endpoint(notes.update_note),
+    ("PATCH", "notes", "{id}"): _endpoint(edits.update_note),
     ("DELETE", "notes", "{id}"): _endpoint(notes.delete_note),
     ("POST", "notes", "{id}", "append"): _APPEND,
-    ("POST", "notes", "{id}", "move"): _endpoint(notes.move_note, "move_class"),
+    ("POST", "notes", "{id}", "move"): _endpoint(edits.move_note, "move_class"),
     ("GET", "notes", "by-filename", "{filename}"): _endpoint(notes.show_note),
-    ("PATCH", "notes", "by-filename", "{filename}"): _endpoint(notes.update_note),
+    ("PATCH", "notes", "by-filename", "{filename}"): _endpoint(edits.update_note),
     ("POST", "notes", "by-filename", "{filename}", "append"): _APPEND,
     ("GET", "folders"): _endpoint(folders.list_folders),
     ("POST", "folders"): _endpoint(folders.create_folder, "folder_class"),
