@@ -424,12 +424,12 @@ static void wait_for(struct planner *p, enum link_kind kind, size_t from, size_t
         p->tasks[from].live = false;
 }
 
-/* Whether the holder's own step, if it can be done, leaves the name that KEY stands for. */
-static bool frees(const struct planner *p, size_t holder, const char *key) {
+/* Whether the holder's own step leaves its name, if it can be done. (Not for one with the same name in another
+ * case, but then both take that name, and the second of them dies.) */
+static bool frees(const struct planner *p, size_t holder) {
     const struct task *task = &p->tasks[holder];
-    if (task->op == PLAN_DELETE || task->op == PLAN_FOLDER_DELETE)
-        return task->live;
-    return task->live && task->title && strcmp(task->key, key) != 0;
+    bool deletes = task->op == PLAN_DELETE || task->op == PLAN_FOLDER_DELETE;
+    return task->live && (deletes || task->title);
 }
 
 static bool leaves_shown(const struct planner *p, size_t task) {
@@ -453,7 +453,7 @@ static void link_names(struct planner *p, size_t i) {
             continue;
         if (claim->kind == CLAIM_FLIGHT || (claim->kind == CLAIM_TAKE && claim->task < i))
             task->live = false;
-        else if (holds && frees(p, claim->task, task->key))
+        else if (holds && frees(p, claim->task))
             add_link(p, LINK_NAME, i, claim->task);
         else if (holds)
             task->live = false;
@@ -557,9 +557,10 @@ static size_t latest(size_t left, size_t right) {
     return left > right ? left : right;
 }
 
-/* The last entry that must be answered before the task's main one. */
+/* The last entry that must be answered before the task's main one. After a temporary name of its own that is
+ * always one of those that waited for it. */
 static size_t last_before(const struct planner *p, const struct task *task) {
-    size_t after = latest(task->append_at, task->temporary_at);
+    size_t after = task->append_at;
     for (size_t at = task->out; at != NONE; at = p->links[at].next_out) {
         const struct task *first = &p->tasks[p->links[at].to];
         bool freed = p->links[at].kind == LINK_NAME && first->temporary_at != NONE;

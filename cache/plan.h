@@ -28,21 +28,21 @@ struct plan_note {
     const char *base_name;  /* the service's filename */
     const char *base_shown; /* the name under which base appears in its directory */
     uint64_t base_dir;      /* inode of that directory, PLAN_ROOT_INO when un-foldered */
-    bool locked;            /* append-only: no title, no body; move, append, delete only */
-    bool rich;              /* never title, body or append */
     const char *want_name;  /* NULL: wants to be gone */
     uint64_t want_dir;
+    const char *busy_name; /* busy: the name that the request gives it, nobody else may take it; NULL: none */
+    uint64_t busy_dir;     /* busy: the directory that the request puts it in, not to be deleted; 0: none */
+    uint64_t body_bytes;   /* size of the wanted body, for the bounds of a batch and the cost of a swap */
     enum plan_body body;
-    uint64_t body_bytes; /* size of the wanted body, for the bounds of a batch */
+    unsigned batch_max;  /* largest batch it may be part of (halved after refusals), 1..PLAN_BATCH_MAX */
+    bool locked;         /* append-only: no title, no body; move, append, delete only */
+    bool rich;           /* never title, body or append */
     bool append_creates; /* no base: its content was born by appends, so that a creating append may make it */
     bool want_locked;    /* no base: wants to be append-only */
     bool local;          /* no base: scratch name, never sent */
     bool hold_name;      /* create, rename, move and delete still wait to settle */
     bool hold_body;      /* a rewrite still waits; an append never does */
     bool busy;           /* a request is in flight or frozen, or it is parked by a final error: no step now */
-    const char *busy_name; /* busy: the name that the request gives it, nobody else may take it; NULL: none */
-    uint64_t busy_dir;     /* busy: the directory that the request puts it in, not to be deleted; 0: none */
-    unsigned batch_max;    /* largest batch it may be part of (halved after refusals), 1..PLAN_BATCH_MAX */
 };
 
 struct plan_folder {
@@ -51,9 +51,9 @@ struct plan_folder {
     const char *base_name;
     const char *base_shown;
     const char *want_name; /* NULL: wants to be gone */
+    const char *busy_name; /* as for notes */
     bool hold;             /* create, rename and delete still wait to settle */
     bool busy;
-    const char *busy_name; /* as for notes */
 };
 
 struct plan_input {

@@ -329,6 +329,11 @@ static void test_busy(void **state) {
     note->busy_dir = 2;
     folder(2, "P", NULL);
     expect("", 0);
+    fresh(10, NULL, ROOT)->busy_dir = 2;
+    fresh(11, NULL, ROOT)->busy_name = "a";
+    fresh(12, "a", ROOT);
+    folder(2, "P", NULL);
+    expect("create 12 t=a; rmdir 2", 2);
     struct plan_folder *flying = folder(2, "P", "R");
     flying->busy = true;
     flying->busy_name = "q";
@@ -548,6 +553,20 @@ static void test_names(void **state) {
     expect("mkdir 2 t=P; patch 11 t=c c; patch 10 t=b c f @1", 3);
 }
 
+/* A service that gives one filename to many notes costs neither memory nor a refused call. */
+static void test_hostile_names(void **state) {
+    (void)state;
+    start();
+    for (unsigned i = 0; i < 50; i++)
+        based(10 + i, "a", ROOT)->want_name = NULL;
+    for (unsigned i = 0; i < 50; i++)
+        renamed(100 + i, "b", "a");
+    expect_calls(51, 51);
+    for (unsigned i = 0; i < 50; i++)
+        renamed(100 + i, "a", i % 2 ? "b" : "c");
+    expect_calls(2, 2);
+}
+
 static void test_cycles(void **state) {
     (void)state;
     start();
@@ -721,8 +740,11 @@ static void test_folder_adoption(void **state) {
     folder(2, "P", NULL)->hold = true;
     folder(3, NULL, "P");
     expect("adopt-dir 3<2", 0);
+    folder(2, "p", NULL);
+    folder(3, NULL, "p")->hold = true;
+    expect("rmdir 2", 1);
     folder(2, "P", NULL);
-    folder(3, NULL, "P")->hold = true;
+    folder(3, NULL, "P")->busy = true;
     expect("rmdir 2", 1);
     folder(2, "P", NULL)->busy = true;
     folder(3, NULL, "P");
@@ -1833,6 +1855,7 @@ int main(void) {
         cmocka_unit_test(test_folders),
         cmocka_unit_test(test_folder_names),
         cmocka_unit_test(test_names),
+        cmocka_unit_test(test_hostile_names),
         cmocka_unit_test(test_cycles),
         cmocka_unit_test(test_mixed_cycle),
         cmocka_unit_test(test_adoption),
