@@ -107,17 +107,18 @@ test:  ## all tests; installs what they need
 asan ubsan tsan:  ## all unit and mount tests under a sanitizer
 	@packaging/install-deps --test
 	@+$(again) VARIANT=$@ WERROR=-Werror tests
-	@tests/run --build build/$@ unit mount
+	@tests/run --build build/$@ --patience 4 unit mount
 
 sanitize:  ## a short pass: unit tests and marked mount tests under asan
 	@packaging/install-deps --test
 	@+$(again) VARIANT=asan WERROR=-Werror tests
-	@tests/run --build build/asan unit mount -- -m sanitizer
+	@tests/run --build build/asan --patience 4 unit mount -- -m sanitizer
 
 valgrind:  ## mount tests under valgrind (slow)
 	@packaging/install-deps --test
 	@+$(again) tests
-	@JOTSFS_WRAPPER="valgrind --quiet --leak-check=full --error-exitcode=99" tests/run --build build mount -- -m "not slow"
+	@JOTSFS_WRAPPER="valgrind --quiet --leak-check=full --error-exitcode=99" \
+	    tests/run --build build --patience 15 mount -- -m "not slow"
 
 fuzz:  ## each fuzzer for FUZZ_SECONDS
 	@packaging/install-deps --test

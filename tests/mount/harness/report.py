@@ -7,7 +7,8 @@ from pathlib import Path
 
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|^==\d+== (?!HEAP|LEAK|ERROR SUMMARY: 0)"
                        r"|Assertion .* failed|stack smashing|buffer overflow detected|malloc\(\):|double free")
-ERROR = re.compile(r"\berror\b", re.IGNORECASE)
+# The log doesn't name its levels: these words are what LOG_ERR lines have in common.
+ERROR = re.compile(r"\b(error|cannot)\b", re.IGNORECASE)
 
 
 def sanitizer_lines(directory: Path, log: str) -> list[str]:
