@@ -141,7 +141,8 @@ struct service_receipt {
 enum service_outcome {
     SERVICE_OK,
     SERVICE_REFUSED, /* the service said no with an error code: it did nothing */
-    SERVICE_IN_DOUBT, /* sent without a trustworthy answer (timeout, reset, 5xx, truncated, garbage): done or not */
+    SERVICE_IN_DOUBT, /* sent without a trustworthy answer (timeout, reset, 5xx, truncated, garbage): done or
+                       * not; `status` 2xx: it said yes, but not what is there now */
     SERVICE_UNSENT, /* certainly never processed: no connection, or cancelled in the queue */
 };
 
@@ -179,8 +180,10 @@ struct service;
 
 struct service_ops {
     /* Queues CALL; DONE is called exactly once, also on destroy. Never blocks. A call waits in
-     * the queue while its class has no budget; a 429 puts it back (same key), it is never
-     * reported. *OUT_TICKET names the call (may be NULL). -ENOMEM, -EINVAL. */
+     * the queue while its class has no budget; a 429 puts it back (same key), it is not
+     * reported, unless it is a replay, which would come again under that key (API.md C4): SERVICE_REFUSED
+     * with SERVICE_ERROR_RATE_LIMITED and `replayed`. *OUT_TICKET names the call (may be NULL); it is
+     * written before DONE can run. -ENOMEM, -EINVAL. */
     int (*submit)(struct service *service, const struct service_call *call, service_done *done, void *arg,
                   uint64_t *out_ticket);
     /* Raises the priority of a call that still waits. Unknown tickets are ignored. */
