@@ -52,7 +52,7 @@ UNIT_HELPERS := $(filter-out tests/unit/test_%,$(UNIT))
 FUZZERS  := $(sort $(wildcard tests/fuzz/*.c))
 C_FILES  := $(SOURCES) $(HEADERS) $(UNIT) $(sort $(wildcard tests/unit/*.h)) $(FUZZERS)
 TEST_PROGRAMS := $(UNIT_TESTS:tests/unit/%.c=$(BUILD)/unit/%)
-SCRIPTS  := packaging/install-deps .ci/run .ci/check-layers $(wildcard tests/demo tests/bench/run)
+SCRIPTS   = $(shell grep -lE '^\#!.*/(env )?(ba)?sh' -r packaging .ci tests)
 
 .PHONY: all tests test asan ubsan tsan sanitize valgrind fuzz bench demo lint format install clean help \
     lint-tools lint-layers lint-format lint-compile lint-tidy lint-cppcheck lint-shell
