@@ -54,7 +54,7 @@ C_FILES  := $(SOURCES) $(HEADERS) $(UNIT) $(sort $(wildcard tests/unit/*.h)) $(F
 TEST_PROGRAMS := $(UNIT_TESTS:tests/unit/%.c=$(BUILD)/unit/%)
 SCRIPTS   = $(shell grep -lE '^\#!.*/(env )?(ba)?sh' -r packaging .ci tests)
 
-.PHONY: all tests test asan ubsan tsan sanitize valgrind fuzz bench demo lint format install clean help \
+.PHONY: all tests fuzzers test asan ubsan tsan sanitize valgrind fuzz bench demo lint format install clean help \
     lint-tools lint-layers lint-format lint-compile lint-tidy lint-cppcheck lint-shell
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -64,6 +64,8 @@ SCRIPTS   = $(shell grep -lE '^\#!.*/(env )?(ba)?sh' -r packaging .ci tests)
 all: $(BUILD)/jotsfs  ## the program, at build/jotsfs
 
 tests: all $(TEST_PROGRAMS)
+
+fuzzers: $(FUZZERS:tests/fuzz/%.c=$(BUILD)/fuzz-%)
 
 $(BUILD)/jotsfs: $(OBJECTS)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -95,7 +97,7 @@ $(BUILD)/.libraries:
 	@mkdir -p $(@D) && touch $@
 
 # A make of our own for the next step, as parallel as this one or as there are processors.
-again = $(MAKE) $(if $(findstring j,$(filter-out --%,$(MAKEFLAGS))),,-j$(JOBS)) --no-print-directory
+again = $(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) --no-print-directory
 
 # --- checking ---
 
@@ -122,7 +124,7 @@ valgrind:  ## mount tests under valgrind (slow)
 
 fuzz:  ## each fuzzer for FUZZ_SECONDS
 	@packaging/install-deps --test
-	@+$(again) VARIANT=fuzz $(FUZZERS:tests/fuzz/%.c=build/fuzz/fuzz-%)
+	@+$(again) VARIANT=fuzz fuzzers
 	@set -e; for name in $(FUZZERS:tests/fuzz/%.c=%); do mkdir -p build/fuzz/corpus-$$name; echo "fuzz $$name"; \
 	    build/fuzz/fuzz-$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 	        -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name $(wildcard tests/fuzz/corpus); done
