@@ -35,14 +35,16 @@ enum {
     SAME_EDGE_MS = 1500, /* Retry-After is rounded to seconds */
     EDGE_ERROR_MS = 1000,
     PROBE_DELAY_MS = 200,
-    MAX_LIMIT = 4096, /* bounds the log */
-    RESERVE = 30,     /* this part of the limit stays unused */
+    PATIENCE_MS = 5000, /* with one that goes alone */
+    ALONE_MS = 50,      /* what it may take */
+    MAX_LIMIT = 4096,   /* bounds the log */
+    RESERVE = 30,       /* this part of the limit stays unused */
 };
 
 struct entry {
     uint64_t number;  /* 0: foreign */
     uint64_t settled; /* next_number when it was settled, 0 while in flight */
-    int64_t time_ms;  /* of its answer */
+    int64_t time_ms;  /* of its answer; of leaving while in flight */
 };
 
 struct budget {
@@ -111,9 +113,12 @@ static int64_t count_at(const struct budget *budget, int64_t when_ms) {
     return count;
 }
 
-static bool any_in_flight(const struct budget *budget) {
-    for (size_t i = budget->count; i > 0; i--) {
-        if (!budget->entries[i - 1].settled)
+/* Is a call from number FROM on in flight, and not for so long that nobody should wait for it? */
+static bool any_in_flight(const struct budget *budget, uint64_t from, int64_t now_ms) {
+    for (size_t i = 0; i < budget->count; i++) {
+        const struct entry *entry = &budget->entries[i];
+
+        if (!entry->settled && entry->number >= from && now_ms - entry->time_ms < PATIENCE_MS)
             return true;
     }
     return false;
@@ -186,10 +191,11 @@ static bool may_leave(const struct budget *budget, enum service_priority priorit
     if (now_ms < budget->blocked_until_ms)
         return false;
     if (budget->alone_from)
-        return !any_in_flight(budget);
+        return !any_in_flight(budget, budget->alone_from, now_ms);
     if (usable(budget) - count_at(budget, now_ms) > reserve_for(budget, priority))
         return true;
-    return priority == SERVICE_FOREGROUND && now_ms >= probe_time(budget) && !any_in_flight(budget);
+    return priority == SERVICE_FOREGROUND && now_ms >= probe_time(budget) &&
+           !any_in_flight(budget, 1, now_ms);
 }
 
 bool budget_take(struct budget *budget, enum service_priority priority, int64_t now_ms,
@@ -225,17 +231,18 @@ int64_t budget_wait(const struct budget *budget, enum service_priority priority,
                     int64_t now_ms) {
     int64_t most = usable(budget) - reserve_for(budget, priority);
     int64_t blocked_ms = budget->blocked_until_ms > now_ms ? budget->blocked_until_ms - now_ms : 0;
+    int64_t alone_ms = any_in_flight(budget, budget->alone_from, now_ms) ? ALONE_MS : 0;
     int64_t windows = ahead / most;
     int64_t wait_ms;
     int64_t probe_ms;
 
     if (blocked_ms || budget->alone_from)
-        return blocked_ms + windows * budget->window_ms + (blocked_ms || !any_in_flight(budget) ? 0 : 50);
+        return blocked_ms + windows * budget->window_ms + alone_ms;
     if (windows == 0 && may_leave(budget, priority, now_ms) && count_at(budget, now_ms) + ahead < most)
         return 0;
     wait_ms = time_of_count(budget, most - (int64_t)(ahead % most), now_ms) - now_ms;
     probe_ms = probe_time(budget);
-    if (priority == SERVICE_FOREGROUND && probe_ms != INT64_MAX && !any_in_flight(budget))
+    if (priority == SERVICE_FOREGROUND && probe_ms != INT64_MAX && !any_in_flight(budget, 1, now_ms))
         wait_ms = probe_ms <= now_ms ? 0 : (probe_ms - now_ms < wait_ms ? probe_ms - now_ms : wait_ms);
     return wait_ms + windows * budget->window_ms;
 }

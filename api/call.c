@@ -66,6 +66,12 @@ int call_create(const struct service_call *call, service_done *done, void *arg, 
     return error;
 }
 
+void call_forget_reply(struct call *call) {
+    /* Only an error has been decoded: there are no objects. */
+    free(call->reply->message);
+    *call->reply = (struct service_reply){0};
+}
+
 void call_deliver(struct call *call) {
     struct service_reply *reply = call->reply;
 

@@ -25,6 +25,9 @@ struct call {
 /* Checks and encodes CALL, and copies what it needs of it. -EINVAL, -ENOMEM. */
 int call_create(const struct service_call *call, service_done *done, void *arg, struct call **out);
 
+/* Makes the reply as empty as it was: the call goes again. */
+void call_forget_reply(struct call *call);
+
 /* Hands the reply over to DONE and frees CALL. */
 void call_deliver(struct call *call);
 

@@ -1,14 +1,14 @@
 /* network: one thread, which owns libcurl, all transfers and the token.
  *
  * A call waits in the queue and is taken by the thread when its class's budget and a free slot allow.
- * From then on it is on `active` and only the thread knows it, until it is answered (DONE is
- * called, with no lock held) or put back into the queue:
+ * From then on it is on `active` until it is answered (DONE is called, with no lock held) or put
+ * back into the queue:
  * - after a 429, which the caller never sees: same bytes, same key, same turn;
  * - after a 401, once the token file holds another token than the one refused.
  * The exception: a 429 that is a replay (API.md C4) would come again for 24 hours. It is reported,
  * as only the caller can make a new key.
  *
- * `lock` guards queue, budgets and stopping. Nothing is taken after it; no transfer, no encoding, no
+ * `lock` guards queue, active, budgets and stopping. Nothing is taken after it; no transfer, no encoding, no
  * callback under it. Everything else is constant or belongs to the thread.
  *
  * Foreground calls may use all slots; read-ahead leaves an eighth of them free, prefetch half.
@@ -46,12 +46,14 @@ struct network {
     service_log *log;
     void *log_arg;
     CURLM *multi;
-    struct call **active;
-    unsigned active_count, active_max;
+    unsigned first_class; /* whose turn it is */
+    unsigned active_max;
     pthread_t thread;
 
     pthread_mutex_t lock;
     struct queue queue;
+    struct call **active; /* written by the thread only, which reads it without the lock */
+    unsigned active_count;
     struct budget *budgets[SERVICE_CLASSES];
     bool stopping;
 };
@@ -87,11 +89,6 @@ static int64_t jitter_ms(void) {
 
 /* --- the thread: sending --- */
 
-static void cancel(struct call *call, const char *why) {
-    codec_fail(call->reply, SERVICE_UNSENT, why);
-    call_deliver(call);
-}
-
 static unsigned slots_for(const struct network *network, enum service_priority priority) {
     switch (priority) {
     case SERVICE_FOREGROUND:
@@ -104,22 +101,37 @@ static unsigned slots_for(const struct network *network, enum service_priority p
     return network->active_max - network->active_max / 2;
 }
 
+/* Takes the first call of a line onto `active`, if the budget allows; NULL otherwise. */
+static struct call *take_first_locked(struct network *network, enum service_class class_id,
+                                      enum service_priority priority, int64_t now) {
+    struct queue_item *item = queue_first(&network->queue, class_id, priority);
+    struct call *call = (struct call *)item;
+
+    if (!item || !budget_take(network->budgets[class_id], priority, now, &call->booking))
+        return NULL;
+    queue_remove(&network->queue, item);
+    network->active[network->active_count++] = call;
+    return call;
+}
+
 /* The next call that may leave, or NULL; then *OUT_WAIT_MS (if any waits for budget) is when to look again. */
 static struct call *take_locked(struct network *network, int64_t now, int64_t *out_wait_ms) {
     for (int p = 0; p < QUEUE_PRIORITIES; p++) {
         enum service_priority priority = (enum service_priority)p;
 
         for (int i = 0; i < SERVICE_CLASSES && network->active_count < slots_for(network, priority); i++) {
-            struct queue_item *item = queue_first(&network->queue, (enum service_class)i, priority);
+            /* In rotation: many reads must not keep an append from a slot. */
+            unsigned at = (network->first_class + (unsigned)i) % SERVICE_CLASSES;
+            struct call *call = take_first_locked(network, (enum service_class)at, priority, now);
             int64_t wait_ms;
 
-            if (!item)
-                continue;
-            if (budget_take(network->budgets[i], priority, now, &((struct call *)item)->booking)) {
-                queue_remove(&network->queue, item);
-                return (struct call *)item;
+            if (call) {
+                network->first_class = (at + 1) % SERVICE_CLASSES;
+                return call;
             }
-            wait_ms = budget_wait(network->budgets[i], priority, 0, now);
+            if (!queue_first(&network->queue, (enum service_class)at, priority))
+                continue;
+            wait_ms = budget_wait(network->budgets[at], priority, 0, now);
             if (wait_ms < *out_wait_ms)
                 *out_wait_ms = wait_ms;
         }
@@ -136,18 +148,48 @@ static void refresh_token(struct network *network, bool force) {
         say(network, LOG_WARNING, "%s; the old token stays in use", why);
 }
 
+/* Takes CALL off `active`; AGAIN puts it back into the queue in the same breath, so that raise() finds it. */
+static void detach(struct network *network, struct call *call, bool again) {
+    if (call->transfer)
+        curl_multi_remove_handle(network->multi, transfer_easy(call->transfer));
+    transfer_destroy(call->transfer);
+    call->transfer = NULL;
+    pthread_mutex_lock(&network->lock);
+    for (unsigned i = 0; i < network->active_count; i++) {
+        if (network->active[i] == call) {
+            network->active[i] = network->active[--network->active_count];
+            break;
+        }
+    }
+    if (again)
+        queue_put_back(&network->queue, &call->item);
+    pthread_mutex_unlock(&network->lock);
+}
+
+/* Books and reports a call without an answer. */
+static void fail(struct network *network, struct call *call, enum transfer_end end, const char *why) {
+    struct budget *budget = network->budgets[call->item.class_id];
+
+    pthread_mutex_lock(&network->lock);
+    if (end == TRANSFER_UNSENT)
+        budget_unsent(budget, call->booking);
+    else
+        budget_answered(budget, call->booking, NULL, now_ms());
+    pthread_mutex_unlock(&network->lock);
+    codec_fail(call->reply, end == TRANSFER_UNSENT ? SERVICE_UNSENT : SERVICE_IN_DOUBT, why);
+}
+
 static void start(struct network *network, struct call *call) {
+    size_t answer_max = codec_answer_max(call->op, &call->request);
+
     refresh_token(network, false);
     call->transfer = transfer_create(&network->target, &call->request, call->key, token_get(network->token),
-                                     codec_answer_max(call->op, &call->request), call);
-    if (call->transfer && curl_multi_add_handle(network->multi, transfer_easy(call->transfer)) == CURLM_OK) {
-        network->active[network->active_count++] = call;
+                                     answer_max, call);
+    if (call->transfer && curl_multi_add_handle(network->multi, transfer_easy(call->transfer)) == CURLM_OK)
         return;
-    }
-    pthread_mutex_lock(&network->lock);
-    budget_unsent(network->budgets[call->item.class_id], call->booking);
-    pthread_mutex_unlock(&network->lock);
-    cancel(call, "out of memory");
+    fail(network, call, TRANSFER_UNSENT, "out of memory");
+    detach(network, call, false);
+    call_deliver(call);
 }
 
 /* Sends all that may leave. How long to wait for more, or -1 at the end. */
@@ -171,27 +213,6 @@ static int64_t send_all(struct network *network) {
 }
 
 /* --- the thread: answers --- */
-
-/* Ends CALL's transfer and takes it off the active ones. */
-static void detach(struct network *network, struct call *call) {
-    curl_multi_remove_handle(network->multi, transfer_easy(call->transfer));
-    transfer_destroy(call->transfer);
-    call->transfer = NULL;
-    for (unsigned i = 0; i < network->active_count; i++) {
-        if (network->active[i] == call) {
-            network->active[i] = network->active[--network->active_count];
-            break;
-        }
-    }
-}
-
-static void put_back(struct network *network, struct call *call) {
-    free(call->reply->message);
-    *call->reply = (struct service_reply){0};
-    pthread_mutex_lock(&network->lock);
-    queue_put_back(&network->queue, &call->item);
-    pthread_mutex_unlock(&network->lock);
-}
 
 /* The class of some operations is a guess (API.md C20): what they tell counts only when it fits. */
 static bool fits(const struct budget *budget, enum service_op op, int64_t limit) {
@@ -243,19 +264,6 @@ static bool judge(struct network *network, struct call *call, const struct codec
     return !token_is_current(network->token, used);
 }
 
-/* Books and reports a call without an answer. */
-static void fail(struct network *network, struct call *call, enum transfer_end end, const char *why) {
-    struct budget *budget = network->budgets[call->item.class_id];
-
-    pthread_mutex_lock(&network->lock);
-    if (end == TRANSFER_UNSENT)
-        budget_unsent(budget, call->booking);
-    else
-        budget_answered(budget, call->booking, NULL, now_ms());
-    pthread_mutex_unlock(&network->lock);
-    codec_fail(call->reply, end == TRANSFER_UNSENT ? SERVICE_UNSENT : SERVICE_IN_DOUBT, why);
-}
-
 static void finish(struct network *network, struct call *call, CURLcode code) {
     struct codec_answer answer;
     enum transfer_end end = transfer_finish(call->transfer, code, &answer);
@@ -263,6 +271,8 @@ static void finish(struct network *network, struct call *call, CURLcode code) {
 
     if (end == TRANSFER_ANSWERED) {
         again = judge(network, call, &answer);
+        if (again)
+            call_forget_reply(call);
     } else {
         const char *why = transfer_why(call->transfer, code);
 
@@ -270,10 +280,8 @@ static void finish(struct network *network, struct call *call, CURLcode code) {
             end == TRANSFER_UNSENT ? "not sent" : "no answer", why);
         fail(network, call, end, why);
     }
-    detach(network, call);
-    if (again)
-        put_back(network, call);
-    else
+    detach(network, call, again);
+    if (!again)
         call_deliver(call);
 }
 
@@ -315,11 +323,13 @@ static void end_all(struct network *network) {
     while (network->active_count > 0) {
         call = network->active[network->active_count - 1];
         fail(network, call, transfer_abandon(call->transfer), "abandoned at the end");
-        detach(network, call);
+        detach(network, call, false);
         call_deliver(call);
     }
-    while ((call = take_any(network)) != NULL)
-        cancel(call, "cancelled at the end");
+    while ((call = take_any(network)) != NULL) {
+        codec_fail(call->reply, SERVICE_UNSENT, "cancelled at the end");
+        call_deliver(call);
+    }
     curl_multi_cleanup(network->multi);
     network->multi = NULL;
 }
@@ -352,6 +362,13 @@ void network_submit(struct network *network, struct call *call, uint64_t *out_ti
 void network_raise(struct network *network, uint64_t ticket, enum service_priority priority) {
     pthread_mutex_lock(&network->lock);
     queue_raise(&network->queue, ticket, priority);
+    /* One in flight may come back with a 429, and then waits with its new priority. */
+    for (unsigned i = 0; i < network->active_count; i++) {
+        struct queue_item *item = &network->active[i]->item;
+
+        if (item->ticket == ticket && priority < item->priority)
+            item->priority = priority;
+    }
     pthread_mutex_unlock(&network->lock);
     curl_multi_wakeup(network->multi);
 }

@@ -140,10 +140,10 @@ struct service_receipt {
 
 enum service_outcome {
     SERVICE_OK,
-    SERVICE_REFUSED, /* the service said no with an error code: it did nothing */
+    SERVICE_REFUSED,  /* the service said no with an error code: it did nothing */
     SERVICE_IN_DOUBT, /* sent without a trustworthy answer (timeout, reset, 5xx, truncated, garbage): done or
                        * not; `status` 2xx: it said yes, but not what is there now */
-    SERVICE_UNSENT, /* certainly never processed: no connection, or cancelled in the queue */
+    SERVICE_UNSENT,   /* certainly never processed: no connection, or cancelled in the queue */
 };
 
 struct service_reply {
