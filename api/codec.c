@@ -14,6 +14,7 @@
 #include "api/codec.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -64,6 +65,17 @@ size_t codec_answer_max(enum service_op op, const struct request *request) {
     }
 }
 
+/* The size of the character at TEXT, 0 when it isn't UTF-8. */
+static size_t character(const char *text) {
+    size_t left = strnlen(text, 4);
+
+    for (size_t size = 1; size <= left; size++) {
+        if (json_utf8(text, size))
+            return size;
+    }
+    return 0;
+}
+
 /* A copy of TEXT that is fit for a log line: one line, UTF-8, at most MESSAGE_MAX bytes. */
 static char *tidy(const char *text) {
     size_t size = strnlen(text, MESSAGE_MAX);
@@ -81,9 +93,12 @@ static char *tidy(const char *text) {
         else if (byte == 0xc2 && (unsigned char)at[1] >= 0x80 && (unsigned char)at[1] < 0xa0)
             at[0] = at[1] = ' ';
     }
-    for (char *at = copy; at && !json_utf8(copy, strlen(copy)) && *at; at++) {
-        if ((unsigned char)*at >= 0x80)
+    for (char *at = copy; at && *at;) {
+        size_t whole = character(at);
+
+        if (whole == 0)
             *at = '?';
+        at += whole ? whole : 1;
     }
     return copy;
 }
@@ -99,22 +114,16 @@ void codec_fail(struct service_reply *reply, enum service_outcome outcome, const
 static char *message_of(const cJSON *error) {
     const cJSON *message = json_member(error, "message");
     const cJSON *failed = json_member(error, "failed");
-    const char *text = cJSON_IsString(message) ? message->valuestring : "";
+    const char *text = cJSON_GetStringValue(cJSON_IsString(error) ? error : message);
     char *raw = failed ? cJSON_PrintUnformatted(failed) : NULL;
-    char *joined = NULL;
-    char *tidied;
+    char joined[2 * MESSAGE_MAX];
 
-    if (cJSON_IsString(error))
-        text = error->valuestring;
-    if (raw) {
-        joined = malloc(strlen(text) + strlen(raw) + 10);
-        if (joined)
-            stpcpy(stpcpy(stpcpy(joined, text), " failed: "), raw);
-    }
-    tidied = *text || joined ? tidy(joined ? joined : text) : NULL;
-    free(joined);
-    free(raw);
-    return tidied;
+    if (!text && !raw)
+        return NULL;
+    snprintf(joined, sizeof(joined), "%.*s%s%.*s", MESSAGE_MAX, text ? text : "", raw ? " failed: " : "",
+             MESSAGE_MAX, raw ? raw : "");
+    cJSON_free(raw);
+    return tidy(joined);
 }
 
 /* What an answer without a known code means by its status. */

@@ -227,7 +227,7 @@ char *json_take_string(cJSON *object, const char *key, size_t *out_size, bool *o
     size_t size;
     bool exact;
 
-    if (!cJSON_IsString(item) || !item->valuestring)
+    if (!item || !cJSON_IsString(item) || !item->valuestring)
         return NULL;
     /* cJSON's allocator is malloc, as nobody sets its hooks; cJSON_Delete takes the NULL. */
     text = item->valuestring;

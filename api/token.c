@@ -136,7 +136,7 @@ int token_create(const char *text, const char *path, struct token **out) {
     struct token *token = calloc(1, sizeof(*token));
     char *from_file = NULL;
     const char *why;
-    int error = -ENOMEM;
+    int error;
 
     if (!token)
         return -ENOMEM;
@@ -182,7 +182,7 @@ static bool reread(struct token *token, const char **out_why) {
     char *text = NULL;
     bool changed = false;
 
-    if (read_file(token->path, &text, &token->seen, out_why))
+    if (read_file(token->path, &text, &token->seen, out_why) || !text)
         return false;
     *out_why = NULL;
     if (strcmp(text, token->line->text + strlen(prefix)) != 0)

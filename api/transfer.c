@@ -37,6 +37,7 @@ struct transfer {
     void *owner;
     struct token_line *token;
     struct curl_slist lines[HEADER_LINES];
+    unsigned line_count;
     char key_line[KEY_LINE];
     struct header header;
     char *data;
@@ -101,10 +102,13 @@ static int on_request(void *arg, char *to_ip, char *from_ip, int to_port, int fr
     return CURL_PREREQFUNC_OK;
 }
 
-static void add_line(struct transfer *transfer, int at, char *text) {
-    transfer->lines[at].data = text;
-    if (at > 0)
-        transfer->lines[at - 1].next = &transfer->lines[at];
+static void add_line(struct transfer *transfer, char *text) {
+    struct curl_slist *line = &transfer->lines[transfer->line_count];
+
+    line->data = text;
+    if (transfer->line_count > 0)
+        transfer->lines[transfer->line_count - 1].next = line;
+    transfer->line_count++;
 }
 
 /* The list is made of our own nodes: libcurl only reads it, and the token isn't copied. */
@@ -113,17 +117,16 @@ static void set_headers(struct transfer *transfer, const struct request *request
     static char type[] = "Content-Type: application/json";
     /* Large bodies go at once; waiting for 100 Continue costs a round trip or a second. */
     static char expect[] = "Expect:";
-    int at = 0;
 
-    add_line(transfer, at++, token_line_header(transfer->token));
-    add_line(transfer, at++, accept);
+    add_line(transfer, token_line_header(transfer->token));
+    add_line(transfer, accept);
     if (request->body) {
-        add_line(transfer, at++, type);
-        add_line(transfer, at++, expect);
+        add_line(transfer, type);
+        add_line(transfer, expect);
     }
     if (key) {
         snprintf(transfer->key_line, sizeof(transfer->key_line), "Idempotency-Key: %s", key);
-        add_line(transfer, at++, transfer->key_line);
+        add_line(transfer, transfer->key_line);
     }
     curl_easy_setopt(transfer->easy, CURLOPT_HTTPHEADER, transfer->lines);
 }
@@ -142,7 +145,7 @@ static void set_request(struct transfer *transfer, const struct request *request
     }
     curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "jotsfs/" JOTSFS_VERSION);
-    /* All that libcurl knows and we bound; an empty list if it knows none. */
+    /* What comes of it is bounded after decompression, in on_body(). */
     if (curl_version_info(CURLVERSION_NOW)->features & CURL_VERSION_LIBZ)
         curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
 }
