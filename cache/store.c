@@ -1,31 +1,31 @@
 /* store: transactions, meta, numbers and durability; store_open.c opens, store_rows.c knows the rows.
  *
- * One SQLite database in WAL mode, one process (statedir's lock), two connections:
+ * One SQLite database in WAL mode, one process (statedir's lock), three connections:
  *
- *   writer        of the callers, who hold the cache's lock. synchronous=OFF: it writes the log and
- *                 never syncs anything, so that a commit costs a few pwrites. What is in the log is
- *                 safe from kill -9.
- *   checkpointer  of the sync thread, synchronous=FULL: moves the log into the database.
+ *   writer        of the callers, who hold the cache's lock. synchronous=OFF: it writes the log and never
+ *                 syncs, so that a commit costs a few pwrites. What is in the log is safe from kill -9.
+ *   checkpointer  of the thread that calls store_checkpoint, synchronous=FULL: moves the log into the database.
+ *   pin           of the same thread: a read transaction that keeps the log from being restarted meanwhile.
  *
  * store_sync is an fdatasync of the log through a descriptor of our own. That covers every commit before it:
- * a commit is frames in the log and nothing else, the log is always the same file (only the last
- * connection to close removes it), and frames count only with the checksums of all before them, so what survives a power
- * loss is a prefix of the commits, ours included. Closing that descriptor drops no locks of SQLite: those are
- * fcntl locks on the database and on -shm, and POSIX ties them to these inodes.
+ * a commit is frames in the log and nothing else; the log is the same file all the time (only the last connection to
+ * close removes it); a frame counts only with the checksums of all before it, so what survives a power loss is a
+ * prefix of the commits. Closing that descriptor drops no locks of SQLite: those are fcntl locks on the
+ * database and on -shm, and POSIX ties them to these inodes.
  *
  * Order of writes. A checkpoint syncs the log, writes the database, syncs it, and only then counts the frames as moved
- * (SQLite's walCheckpoint). The danger is the reuse of a log that was moved completely: frames of
- * the new generation must not overwrite old ones before the new header is on disk, or a
- * power loss leaves the old header with some of the old frames, which are older than the database. SQLite
- * syncs the header for that, in the commit. Here the log is cut to nothing instead, by the
- * checkpointing thread, between two transactions and only when all was moved and synced: then there are no old frames, and a
- * cut that was itself lost in the power loss leaves the whole old log, which says what the database says. (File systems keep a
- * cut and what is written after it in order: a block isn't reused before its release is on disk.) From before the
- * checkpoint until that is settled the writer runs with synchronous=NORMAL, so that a commit that slips in between, the
- * one moment when SQLite itself could restart the log, does sync the header.
+ * (walCheckpoint in SQLite's wal.c). The danger is what follows: a commit that finds everything moved starts the log
+ * again from its beginning. Should new frames reach the disk before the new header, a power loss leaves the old header
+ * with a part of the old frames, which are older than the database. SQLite syncs the header in that commit; with
+ * synchronous=OFF it doesn't. So no commit may ever restart the log. While the checkpoint runs the pin's read
+ * transaction forbids it. Afterwards, between two transactions, the log is cut to nothing if all is moved; if commits
+ * came meanwhile there is something to move, which forbids it too. Cut, there are no old frames, and a cut that is itself
+ * lost in a power loss leaves the whole old log, which says what the database says. (File systems keep a
+ * cut and what is written after it in order: no block is used again before its release is on disk.) Should a
+ * cut fail, because somebody else reads the database, the writer runs with synchronous=NORMAL until one succeeds.
  *
- * A failed sync is remembered: the kernel reports it once and then forgets the pages. store_sync fails from then on until a
- * checkpoint has brought everything into the database and has cut the log.
+ * A failed sync is remembered: the kernel reports it once and then forgets the pages. store_sync fails from then on
+ * until a checkpoint has brought everything into the database and has cut the log.
  */
 #include "cache/store_internal.h"
 
@@ -90,20 +90,17 @@ void store_leave(struct store *store) {
         pthread_mutex_unlock(&store->idle);
 }
 
-int store_fail(struct store *store, int rc) {
-    if (rc < 0 && store->depth > 0 && store->failed == 0)
-        store->failed = rc;
-    return rc;
-}
-
 int store_run(struct store *store, enum store_statement which, int bound) {
     sqlite3_stmt *statement = store->statements[which];
-    int result = bound == SQLITE_OK ? sqlite3_step(statement) : bound;
-    int rc = store_error(store->writer, result);
+    /* SQLite may have rolled back by itself: what followed would be committed for itself. */
+    int rc = store->failed;
 
+    if (rc == 0)
+        rc = store_error(store->writer, bound == SQLITE_OK ? sqlite3_step(statement) : bound);
     sqlite3_reset(statement);
     sqlite3_clear_bindings(statement);
-    return store_fail(store, rc);
+    store->failed = rc;
+    return rc;
 }
 
 /* --- transactions --- */
@@ -111,22 +108,20 @@ int store_run(struct store *store, enum store_statement which, int bound) {
 void store_begin(struct store *store) {
     assert(store->owner == getpid());
     store_enter(store);
-    if (store->depth++ == 0) {
-        store->failed = 0;
+    if (store->depth++ == 0)
         store_run(store, STORE_BEGIN, SQLITE_OK);
-    }
 }
 
 /* Commits or undoes the outermost transaction. */
 static int finish(struct store *store) {
-    int rc = store->failed ? store->failed : store_run(store, STORE_COMMIT, SQLITE_OK);
+    int rc = store_run(store, STORE_COMMIT, SQLITE_OK);
 
-    /* Some failures have SQLite roll back by itself. */
     if (rc < 0 && !sqlite3_get_autocommit(store->writer))
         store_execute(store->writer, "ROLLBACK");
     /* A reservation of numbers may have been undone; those given out under it stay given out. */
     if (rc < 0)
         store->number_limit = store->next_number;
+    store->failed = 0;
     return rc;
 }
 
@@ -200,47 +195,62 @@ int store_sync(struct store *store) {
     return disk_sync(store->log_fd, &store->sync_failed);
 }
 
-/* Cuts the log to nothing. -EBUSY when somebody reads it (sqlite3 on the command line): later then. */
-static int cut_log(struct store *store) {
-    int rc =
-        store_error(store->checkpointer, sqlite3_wal_checkpoint_v2(store->checkpointer, "main",
-                                                                   SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL));
+/* Forbids a restart of the log until unpin. */
+static int pin(struct store *store) {
+    if (!sqlite3_get_autocommit(store->pin))
+        return 0;
+    return store_execute(store->pin, "BEGIN; SELECT 1 FROM meta LIMIT 1");
+}
 
+static int unpin(struct store *store) {
+    return store_execute(store->pin, "COMMIT");
+}
+
+/* Cuts the log to nothing, after moving what isn't moved yet. -EBUSY when somebody reads it (sqlite3 on the command
+ * line): later then. */
+static int cut_log(struct store *store) {
+    int rc = store_execute(store->writer, "PRAGMA synchronous=NORMAL");
+
+    rc = rc ? rc : unpin(store);
+    if (rc < 0)
+        return rc;
+    int result =
+        sqlite3_wal_checkpoint_v2(store->checkpointer, "main", SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    rc = store_error(store->checkpointer, result);
     if (rc < 0)
         return rc;
     store->log_frames = 0;
     atomic_store(&store->sync_failed, 0);
-    return 0;
+    return store_execute(store->writer, "PRAGMA synchronous=OFF");
 }
 
-/* Moves what is in the log now. *OUT_DONE: the log is cut, or it may be left as it is because commits came meanwhile and
- * this was the LAST round. Not done: once more. */
+/* Moves what is in the log now. *OUT_DONE: the log is cut, or commits came meanwhile and this was the LAST round. */
 static int checkpoint_round(struct store *store, bool last, bool *out_done) {
     int moved = 0;
-    int result =
-        sqlite3_wal_checkpoint_v2(store->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, &moved);
-    int rc = store_error(store->checkpointer, result);
 
+    pthread_mutex_lock(&store->idle);
+    int rc = pin(store);
+    pthread_mutex_unlock(&store->idle);
     if (rc < 0)
         return rc;
+    int result =
+        sqlite3_wal_checkpoint_v2(store->checkpointer, "main", SQLITE_CHECKPOINT_PASSIVE, NULL, &moved);
+    rc = store_error(store->checkpointer, result);
     pthread_mutex_lock(&store->idle);
-    bool all = moved == store->log_frames;
-    if (all || (last && store->log_frames > LONG_LOG_FRAMES))
+    bool all = rc == 0 && moved == store->log_frames;
+    if (all || (rc == 0 && last && store->log_frames > LONG_LOG_FRAMES))
         rc = cut_log(store);
-    *out_done = all || last;
-    /* Neither an empty log nor one with frames to move can be restarted by a commit. */
-    if (rc == 0 && *out_done)
-        rc = store_execute(store->writer, "PRAGMA synchronous=OFF");
+    else if (unpin(store) < 0 && rc == 0)
+        rc = -EIO;
     pthread_mutex_unlock(&store->idle);
+    *out_done = all || last;
     return rc;
 }
 
 int store_checkpoint(struct store *store) {
     bool done = false;
+    int rc = 0;
 
-    pthread_mutex_lock(&store->idle);
-    int rc = store_execute(store->writer, "PRAGMA synchronous=NORMAL");
-    pthread_mutex_unlock(&store->idle);
     for (int round = 1; rc == 0 && !done; round++)
         rc = checkpoint_round(store, round == CHECKPOINT_ROUNDS, &done);
     if (rc == -EBUSY)

@@ -30,8 +30,8 @@ enum store_statement {
 };
 
 struct store {
-    sqlite3 *writer;       /* guarded by `idle`; never syncs (store.c) */
-    sqlite3 *checkpointer; /* of the thread that calls store_checkpoint */
+    sqlite3 *writer;             /* guarded by `idle`; never syncs (store.c) */
+    sqlite3 *checkpointer, *pin; /* of the thread that calls store_checkpoint */
     sqlite3_stmt *statements[STORE_STATEMENTS];
 
     /* Held by the callers' side whenever it uses the writer: through whole transactions, never across a
@@ -54,11 +54,9 @@ int store_execute(sqlite3 *db, const char *sql);
 /* The writer is ours until store_leave; pairs nest. */
 void store_enter(struct store *store);
 void store_leave(struct store *store);
-/* Runs a bound statement that returns no rows and makes it ready for the next use. A failure fails the transaction.
- * BOUND: SQLite's result of binding. */
+/* Runs a bound statement that returns no rows, unless the transaction has failed, and makes it ready for the next use. A
+ * failure fails the transaction. BOUND: SQLite's result of binding. */
 int store_run(struct store *store, enum store_statement which, int bound);
-/* Notes that a part of the open transaction failed; returns RC. */
-int store_fail(struct store *store, int rc);
 
 /* --- store_rows.c: the layout --- */
 

@@ -311,7 +311,7 @@ static int open_writer(struct store *store, const char *path, const char **out_w
     return rc;
 }
 
-/* The first commit, as durable as a directory entry, and the second connection. */
+/* The first commit, as durable as a directory entry, and the other connections. */
 static int start(struct store *store, const char *dir, const struct paths *paths, const char **out_why) {
     char boot[BOOT_ID_SIZE];
 
@@ -330,6 +330,7 @@ static int start(struct store *store, const char *dir, const struct paths *paths
     rc = rc ? rc : store_sync(store);
     rc = rc ? rc : sync_directory(dir);
     rc = rc ? rc : store_execute(store->writer, "PRAGMA synchronous=OFF");
+    rc = rc ? rc : connect_to(paths->database, &store->pin);
     rc = rc ? rc : connect_to(paths->database, &store->checkpointer);
     return rc ? rc : store_execute(store->checkpointer, "PRAGMA synchronous=FULL; SELECT 1 FROM meta");
 }
@@ -338,6 +339,7 @@ static void release(struct store *store) {
     for (size_t i = 0; i < STORE_STATEMENTS; i++)
         sqlite3_finalize(store->statements[i]);
     sqlite3_close(store->writer);
+    sqlite3_close(store->pin);
     sqlite3_close(store->checkpointer);
     if (store->log_fd >= 0)
         close(store->log_fd);

@@ -1,0 +1,485 @@
+/* files: open, read, write, truncate, fsync, close, as fs/ calls them (cache.h, "files").
+ *
+ * An open waits for a due poll and for the body, each at most once per request (waiter->stage); reads and writes then
+ * find what they need. close(2) never waits; what is owed goes out later from the sync thread.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/cache_internal.h"
+#include "cache/content.h"
+#include "cache/fetch.h"
+#include "cache/names.h"
+#include "cache/pull.h"
+
+enum { FSYNC_SERVER_MS = 10000 };
+
+struct cache_handle {
+    struct cache *cache;
+    struct node *node;
+    int flags;
+    bool writes;          /* counted in node->writers */
+    bool wrote;           /* has accepted bytes */
+    unsigned errors_seen; /* final errors of the node that were reported or older than this open */
+};
+
+static bool wants_write(int flags)
+{
+    return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
+}
+
+/* May this open write? (DESIGN.md section 2, lsattr `a`; read-only tokens) */
+static int check_access(const struct cache *cache, const struct node *node, int flags)
+{
+    if (!wants_write(flags))
+        return 0;
+    if (cache->link.account == ACCOUNT_READ_ONLY && !node->r.scratch)
+        return -EROFS;
+    if (node->r.rich || node->r.inexact)
+        return -EPERM;
+    if (node->r.locked && node->dir && (!(flags & O_APPEND) || (flags & O_TRUNC)))
+        return -EPERM;
+    return 0;
+}
+
+static bool needs_body(int flags)
+{
+    if (flags & O_TRUNC)
+        return false;
+    return (flags & O_ACCMODE) != O_WRONLY || !(flags & O_APPEND);
+}
+
+static int new_handle(struct cache *cache, struct node *node, int flags, struct cache_opened *out)
+{
+    struct cache_handle *handle = calloc(1, sizeof(*handle));
+
+    if (!handle)
+        return -ENOMEM;
+    handle->cache = cache;
+    handle->node = node;
+    handle->flags = flags;
+    handle->writes = wants_write(flags);
+    handle->errors_seen = node->error_count;
+    node->handles++;
+    node->writers += handle->writes;
+    node->r.used_at = cache_time(cache);
+    memset(out, 0, sizeof(*out));
+    out->handle = handle;
+    out->keep = true; /* a changed version was invalidated when it came (AUTO_INVAL_DATA and events) */
+    return 0;
+}
+
+static int open_locked(struct cache *cache, struct node *node, int flags, struct cache_waiter *waiter,
+                       struct cache_opened *out)
+{
+    int err = check_access(cache, node, flags);
+
+    if (err == 0 && (flags & O_ACCMODE) != O_WRONLY)
+        err = pull_await(cache, waiter);
+    if (err == 0 && needs_body(flags))
+        err = fetch_await(cache, node, waiter);
+    if (err)
+        return err;
+    if (!node->dir && !node->handles)
+        return -ESTALE;
+    if (flags & O_TRUNC)
+        err = content_size(node) || !content_cached(node) ? content_resize(cache, node, 0) : 0;
+    if (err == 0)
+        err = new_handle(cache, node, flags, out);
+    if (err == 0 && needs_body(flags) && content_open(cache, node) < 0)
+        cache_log(cache, LOG_WARNING, "open: a cached body vanished; it will be fetched again");
+    return err;
+}
+
+int cache_open(struct cache *cache, uint64_t ino, int flags, struct cache_waiter *waiter, struct cache_opened *out)
+{
+    struct node *node;
+    int err = -ENOENT;
+
+    pthread_mutex_lock(&cache->lock);
+    node = tree_find(&cache->tree, ino);
+    if (node && node->r.folder)
+        err = -EISDIR;
+    else if (node)
+        err = open_locked(cache, node, flags, waiter, out);
+    pthread_mutex_unlock(&cache->lock);
+    return err;
+}
+
+/* A new file: known here at once, to the service when it has settled. */
+static int make_node(struct cache *cache, struct node *dir, const char *name, mode_t mode, struct node **out)
+{
+    struct store_node rec = {.ino = store_next_number(cache->store), .uid = UINT32_MAX, .gid = UINT32_MAX};
+    struct node *node;
+    int err;
+
+    if (!rec.ino)
+        return -EIO;
+    rec.base_size = -1;
+    rec.mode = S_IFREG | (mode & 07777);
+    rec.atime_ns = rec.mtime_ns = rec.ctime_ns = cache_time_ns(cache);
+    rec.scratch = names_is_scratch(name, cache->config.local_globs);
+    rec.append_born = true;
+    rec.want_locked = cache->config.append_only;
+    node = tree_add(&cache->tree, &rec);
+    if (!node)
+        return -ENOMEM;
+    err = tree_place(&cache->tree, node, dir, name);
+    if (err == 0)
+        err = cache_want_changed(cache, node);
+    if (err < 0) {
+        tree_unplace(&cache->tree, node);
+        cache_reap(cache, node);
+        return err;
+    }
+    dir->r.mtime_ns = dir->r.ctime_ns = rec.mtime_ns;
+    *out = node;
+    return 0;
+}
+
+static int make_locked(struct cache *cache, struct node *dir, const char *name, mode_t mode, int flags,
+                       struct cache_waiter *waiter, struct node **out_node, struct cache_opened *out)
+{
+    char clean[NAMES_MAX_SHOWN + 1];
+    struct node *node;
+    int err;
+
+    if (!dir || !dir->r.folder)
+        return dir ? -ENOTDIR : -ENOENT;
+    if (dir != cache->tree.root && !dir->dir)
+        return -ENOENT;
+    if (names_normalise(name, clean) == 0 && (node = tree_child(dir, clean))) {
+        if (flags & O_EXCL)
+            return -EEXIST;
+        *out_node = node;
+        return node->r.folder ? -EISDIR : open_locked(cache, node, flags, waiter, out);
+    }
+    err = names_check(NAMES_NOTE, name, clean);
+    if (err < 0)
+        return err;
+    if (!names_is_scratch(clean, cache->config.local_globs)) {
+        if (cache->link.account == ACCOUNT_READ_ONLY)
+            return -EROFS;
+        if (tree_note_named(&cache->tree, clean, NULL))
+            return -ENOTUNIQ;
+    }
+    err = make_node(cache, dir, clean, mode, out_node);
+    return err < 0 ? err : new_handle(cache, *out_node, flags, out);
+}
+
+int cache_make(struct cache *cache, uint64_t dir, const char *name, mode_t mode, int flags,
+               struct cache_waiter *waiter, struct cache_entry *out_entry, struct cache_opened *out)
+{
+    struct node *node = NULL;
+    int err;
+
+    pthread_mutex_lock(&cache->lock);
+    err = make_locked(cache, tree_find(&cache->tree, dir), name, mode, flags, waiter, &node, out);
+    if (err == 0) {
+        node->lookups++;
+        cache_fill_entry(cache, node, out_entry);
+    }
+    pthread_mutex_unlock(&cache->lock);
+    return err;
+}
+
+int cache_read(struct cache_handle *handle, void *data, size_t size, uint64_t offset, struct cache_waiter *waiter,
+               size_t *out_size)
+{
+    struct cache *cache = handle->cache;
+    int64_t count;
+    int err = 0;
+
+    pthread_mutex_lock(&cache->lock);
+    if (!content_cached(handle->node))
+        err = fetch_await(cache, handle->node, waiter);
+    pthread_mutex_unlock(&cache->lock);
+    if (err)
+        return err;
+    count = content_read(cache, handle->node, data, size, offset);
+    if (count < 0)
+        return (int)count;
+    *out_size = (size_t)count;
+    return 0;
+}
+
+static int write_locked(struct cache *cache, struct cache_handle *handle, const void *data, size_t size,
+                        uint64_t offset, int flags, struct cache_waiter *waiter)
+{
+    struct node *node = handle->node;
+    int err = check_access(cache, node, O_WRONLY | (flags & O_APPEND));
+
+    if (err < 0)
+        return err;
+    if (flags & O_APPEND)
+        err = content_append(cache, node, data, size);
+    else if (!content_cached(node))
+        err = fetch_await(cache, node, waiter);
+    else
+        err = content_write(cache, node, data, size, offset);
+    if (err)
+        return err;
+    handle->wrote = true;
+    if (node->r.id || (flags & O_APPEND))
+        cache_kick(cache);
+    return 0;
+}
+
+int cache_write(struct cache_handle *handle, const void *data, size_t size, uint64_t offset, int flags,
+                struct cache_waiter *waiter)
+{
+    int err;
+
+    pthread_mutex_lock(&handle->cache->lock);
+    err = write_locked(handle->cache, handle, data, size, offset, flags, waiter);
+    pthread_mutex_unlock(&handle->cache->lock);
+    return err;
+}
+
+/* The final error of the node that this handle has not reported yet. */
+static int sample_error(struct cache_handle *handle)
+{
+    struct node *node = handle->node;
+
+    if (!handle->wrote || handle->errors_seen == node->error_count)
+        return 0;
+    handle->errors_seen = node->error_count;
+    return node->r.error;
+}
+
+int cache_flush(struct cache_handle *handle)
+{
+    struct cache *cache = handle->cache;
+    int err = 0;
+
+    pthread_mutex_lock(&cache->lock);
+    if (handle->wrote && handle->node->dir)
+        err = content_check(cache, handle->node);
+    if (err == 0)
+        err = sample_error(handle);
+    pthread_mutex_unlock(&cache->lock);
+    return err;
+}
+
+/* Makes one node's bytes and all commits so far safe from power loss. Called with the lock, which is given up meanwhile. */
+static int sync_local(struct cache *cache, struct node *node)
+{
+    struct body *draft = node->draft ? body_get(node->draft) : NULL;
+    struct tail *tail = node->tail ? tail_get(node->tail) : NULL;
+    int err = 0;
+
+    node->unsynced = false;
+    pthread_mutex_unlock(&cache->lock);
+    if (draft)
+        err = body_sync(draft);
+    if (err == 0 && tail)
+        err = tail_sync(tail);
+    if (err == 0)
+        err = statedir_sync(cache->dir);
+    if (err == 0)
+        err = store_sync(cache->store);
+    pthread_mutex_lock(&cache->lock);
+    body_put(draft);
+    tail_put(tail);
+    if (err < 0)
+        node->unsynced = true;
+    return err;
+}
+
+static bool can_reach_server(const struct cache *cache, const struct node *node)
+{
+    struct service_budget budget;
+
+    if (cache->link.state == LINK_OFFLINE)
+        return false;
+    cache->service->ops->budget(cache->service, SERVICE_WRITE, &budget);
+    return budget.wait_ms < FSYNC_SERVER_MS || !node->r.id;
+}
+
+/* -o fsync=server: until the service has it. */
+static int await_server(struct cache *cache, struct cache_handle *handle, struct cache_waiter *waiter)
+{
+    struct node *node = handle->node;
+
+    if (cache->config.fsync != CACHE_FSYNC_SERVER || node->r.scratch || !node->r.id || !node->dir)
+        return 0;
+    if (!node->dirty_prev)
+        return 0;
+    if (node->r.error)
+        return node->r.error;
+    if (!can_reach_server(cache, node))
+        return -ETIMEDOUT;
+    if (!waiter->mark)
+        waiter->mark = (uint64_t)(cache_now_ms(cache) + FSYNC_SERVER_MS);
+    if (cache_now_ms(cache) >= (int64_t)waiter->mark)
+        return -ETIMEDOUT;
+    return cache_wait_on(cache, &node->waiters, waiter, (int64_t)waiter->mark - cache_now_ms(cache));
+}
+
+int cache_fsync(struct cache_handle *handle, struct cache_waiter *waiter)
+{
+    struct cache *cache = handle->cache;
+    struct node *node = handle->node;
+    int err = 0;
+
+    pthread_mutex_lock(&cache->lock);
+    if (!(waiter->stage & STAGE_SYNCED)) {
+        err = sync_local(cache, node);
+        waiter->stage |= STAGE_SYNCED;
+        /* A new file keeps its settle time: it may be the temporary file of an atomic save. */
+        if (node->r.id && node->dirty_prev)
+            node->hurry = true;
+        cache_kick(cache);
+    }
+    if (err == 0)
+        err = sample_error(handle);
+    if (err == 0)
+        err = await_server(cache, handle, waiter);
+    pthread_mutex_unlock(&cache->lock);
+    return err;
+}
+
+/* Children come and go while the lock is given up: one that needs syncing at a time, until none does. */
+static struct node *find_unsynced(struct node *dir)
+{
+    struct node *node, *next, *found = NULL;
+
+    HASH_ITER(hh_name, dir->children, node, next)
+    {
+        if (node->unsynced)
+            return node;
+        if (node->r.folder && (found = find_unsynced(node)))
+            return found;
+    }
+    return NULL;
+}
+
+int cache_fsync_dir(struct cache *cache, uint64_t dir_ino)
+{
+    struct node *dir, *node;
+    int err = 0;
+
+    pthread_mutex_lock(&cache->lock);
+    while (err == 0 && (dir = tree_find(&cache->tree, dir_ino)) && (node = find_unsynced(dir)))
+        err = sync_local(cache, node);
+    pthread_mutex_unlock(&cache->lock);
+    if (err == 0)
+        err = statedir_sync(cache->dir);
+    if (err == 0)
+        err = store_sync(cache->store);
+    return err;
+}
+
+int cache_allocate(struct cache_handle *handle, uint64_t size, struct cache_waiter *waiter)
+{
+    struct cache *cache = handle->cache;
+    int err;
+
+    pthread_mutex_lock(&cache->lock);
+    err = check_access(cache, handle->node, O_WRONLY);
+    if (err == 0 && !content_cached(handle->node))
+        err = fetch_await(cache, handle->node, waiter);
+    if (err == 0 && size > content_size(handle->node)) {
+        err = content_resize(cache, handle->node, size);
+        handle->wrote = true;
+    }
+    pthread_mutex_unlock(&cache->lock);
+    return err;
+}
+
+void cache_close(struct cache_handle *handle)
+{
+    struct cache *cache = handle->cache;
+    struct node *node = handle->node;
+
+    pthread_mutex_lock(&cache->lock);
+    node->handles--;
+    if (handle->writes) {
+        node->writers--;
+        node->quiet_at_ms = cache_now_ms(cache);
+        if (handle->wrote)
+            (void)content_check(cache, node);
+        node->unsaved = true;
+        cache_kick(cache);
+    }
+    content_close(cache, node);
+    cache_reap(cache, node);
+    pthread_mutex_unlock(&cache->lock);
+    free(handle);
+}
+
+uint64_t cache_handle_ino(const struct cache_handle *handle)
+{
+    return handle->node->r.ino;
+}
+
+static int resize(struct cache *cache, struct node *node, uint64_t size, struct cache_waiter *waiter)
+{
+    int err = check_access(cache, node, O_WRONLY);
+
+    if (err == 0 && size > 0 && !content_cached(node))
+        err = fetch_await(cache, node, waiter);
+    if (err || size == content_size(node))
+        return err;
+    err = content_resize(cache, node, size);
+    cache_kick(cache);
+    return err;
+}
+
+static void set_times(struct cache *cache, struct node *node, const struct stat *attr, unsigned set)
+{
+    int64_t now = cache_time_ns(cache);
+
+    if (set & CACHE_SET_ATIME_NOW)
+        node->r.atime_ns = now;
+    else if (set & CACHE_SET_ATIME)
+        node->r.atime_ns = (int64_t)attr->st_atim.tv_sec * 1000000000 + attr->st_atim.tv_nsec;
+    if (set & CACHE_SET_MTIME_NOW)
+        node->r.mtime_ns = now;
+    else if (set & CACHE_SET_MTIME)
+        node->r.mtime_ns = (int64_t)attr->st_mtim.tv_sec * 1000000000 + attr->st_mtim.tv_nsec;
+    node->r.ctime_ns = now;
+}
+
+static int setattr_locked(struct cache *cache, struct node *node, const struct stat *attr, unsigned set,
+                          struct cache_handle *handle, struct cache_waiter *waiter)
+{
+    int err;
+
+    if (set & CACHE_SET_SIZE) {
+        if (node->r.folder)
+            return -EISDIR;
+        err = resize(cache, node, (uint64_t)attr->st_size, waiter);
+        if (err)
+            return err;
+        if (handle)
+            handle->wrote = true;
+    }
+    if (set & CACHE_SET_MODE)
+        node->r.mode = (node->r.folder ? S_IFDIR : S_IFREG) | (attr->st_mode & 07777);
+    if (set & CACHE_SET_UID)
+        node->r.uid = attr->st_uid;
+    if (set & CACHE_SET_GID)
+        node->r.gid = attr->st_gid;
+    if (set & ~(unsigned)CACHE_SET_SIZE)
+        set_times(cache, node, attr, set);
+    return cache_save(cache, node);
+}
+
+int cache_setattr(struct cache *cache, uint64_t ino, const struct stat *attr, unsigned set,
+                  struct cache_handle *handle, struct cache_waiter *waiter, struct cache_entry *out)
+{
+    struct node *node;
+    int err = -ENOENT;
+
+    pthread_mutex_lock(&cache->lock);
+    node = tree_find(&cache->tree, ino);
+    if (node)
+        err = setattr_locked(cache, node, attr, set, handle, waiter);
+    if (err == 0)
+        cache_fill_entry(cache, node, out);
+    pthread_mutex_unlock(&cache->lock);
+    return err;
+}

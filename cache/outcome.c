@@ -1,0 +1,531 @@
+/* outcome: what a reply to a frozen request does to the node.
+ *
+ * A reply is applied in one transaction that also erases the frozen request: after a kill either the request is still
+ * frozen (and is repeated under its key) or its effect is in base. Bodies are extended or made before that transaction; the
+ * lengths in the row rule.
+ *
+ * A refusal is final for the request, not for the bytes: the node is parked with the service's message and tried again when
+ * it changes, on refresh, or after a remount. A refusal that concerns the account (token, plan, scope) parks nothing.
+ */
+#include "cache/outcome.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/base.h"
+#include "cache/content.h"
+#include "cache/fetch.h"
+#include "cache/freeze.h"
+#include "cache/names.h"
+#include "cache/news.h"
+#include "cache/plan.h"
+#include "cache/reconcile.h"
+#include "cache/resolve.h"
+
+enum { DOUBT_MS = 30000, BACKOFF_MS = 250, BACKOFF_MAX_MS = 30000 };
+
+/* --- common ends --- */
+
+static void finish(struct cache *cache, struct node *node)
+{
+    freeze_erase(cache, node);
+    node->own_change = ++cache->pull.sequence;
+    node->failures = 0;
+    node->retry_at_ms = 0;
+    (void)cache_save(cache, node);
+}
+
+void outcome_thaw(struct cache *cache, struct node *node)
+{
+    cache_begin(cache);
+    freeze_erase(cache, node);
+    node->checked = false;
+    (void)cache_save(cache, node);
+    (void)cache_commit(cache);
+    cache_kick(cache);
+}
+
+void outcome_park(struct cache *cache, struct node *node, int error, const char *code, const char *message)
+{
+    char *path = cache_path(node);
+
+    cache_log(cache, LOG_ERR, "%s: the service refused it: %s (%s)", path ? path : "?", message ? message : "",
+              code);
+    free(path);
+    cache_begin(cache);
+    freeze_erase(cache, node);
+    node->r.error = error;
+    node->error_count++;
+    (void)tree_set_string(&node->r.error_code, code);
+    (void)tree_set_string(&node->r.error_message, message ? message : "");
+    node->delete_now = false;
+    (void)cache_save(cache, node);
+    (void)cache_commit(cache);
+    cache_wake_all(&node->waiters, error);
+}
+
+/* --- success --- */
+
+static uint64_t known_size(const struct node *node)
+{
+    if (node->r.body)
+        return node->r.body_size;
+    return node->r.base_size >= 0 ? (uint64_t)node->r.base_size : UINT64_MAX;
+}
+
+/* byte_size that the receipt of an append must show; -1 when it can't be known. */
+static int64_t predict(const struct cache *cache, const struct node *node, size_t text_size)
+{
+    uint64_t size = node->r.id ? known_size(node) : 0;
+
+    if (size == UINT64_MAX)
+        return -1;
+    if (size == 0)
+        return (int64_t)text_size;
+    if (node->r.end == TEXT_END_LINE || (node->r.end == TEXT_END_NEWLINE && cache->rule == TEXT_RULE_ALWAYS))
+        return (int64_t)(size + 1 + text_size);
+    if (node->r.end == TEXT_END_NEWLINE && cache->rule == TEXT_RULE_MISSING)
+        return (int64_t)(size + text_size);
+    return -1;
+}
+
+static void learn_limits(struct cache *cache, const struct service_receipt *receipt)
+{
+    if (receipt->byte_size >= 0 && receipt->bytes_remaining >= 0 &&
+        receipt->byte_size + receipt->bytes_remaining > 0)
+        cache->note_cap = receipt->byte_size + receipt->bytes_remaining;
+    if (receipt->storage_used >= 0)
+        cache->storage_used = receipt->storage_used;
+    if (receipt->storage_cap > 0)
+        cache->storage_cap = receipt->storage_cap;
+}
+
+static void learn_rule(struct cache *cache, const struct node *node, size_t text_size, int64_t size_after)
+{
+    enum text_rule rule;
+    uint64_t before = known_size(node);
+
+    if (cache->rule != TEXT_RULE_UNKNOWN || size_after < 0 || before == UINT64_MAX)
+        return;
+    rule = text_learn_rule(before, (enum text_end)node->r.end, text_size, (uint64_t)size_after);
+    if (rule == TEXT_RULE_UNKNOWN)
+        return;
+    cache->rule = rule;
+    cache_begin(cache);
+    (void)store_put_meta(cache->store, "append_rule", rule == TEXT_RULE_ALWAYS ? "always" : "missing");
+    (void)cache_commit(cache);
+}
+
+/* Base after our append of TEXT. */
+static void advance(struct cache *cache, struct node *node, const char *text, size_t size,
+                    const struct service_receipt *receipt)
+{
+    int64_t expected;
+
+    learn_rule(cache, node, size, receipt->byte_size);
+    expected = predict(cache, node, size);
+    if (expected >= 0 && (receipt->byte_size < 0 || receipt->byte_size == expected)) {
+        (void)base_extend_body(cache, node, text, size);
+        node->r.base_size = expected;
+    } else {
+        (void)base_set_body(cache, node, 0, 0);
+        node->r.base_size = receipt->byte_size;
+        if (node->handles)
+            (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
+        cache_tell_inode(cache, node, true);
+    }
+    node->r.end = (int)text_end_of(text, size);
+    node->r.exact = node->frozen->exact;
+    if (receipt->updated_at)
+        node->r.updated_at = receipt->updated_at;
+    node->r.appended_at = -1;
+    node->r.settled = !cache->pull.sizeless;
+    if (node->r.content == STORE_CONTENT_DRAFT) {
+        node->r.ancestor_updated_at = node->r.updated_at;
+        node->r.ancestor_bytes = node->r.base_size;
+    }
+}
+
+/* A node that has just got its note. */
+static int give_base(struct cache *cache, struct node *node, int64_t id, const char *filename)
+{
+    const struct store_frozen *frozen = node->frozen;
+    struct node *folder = NULL;
+    struct node *twin = tree_find_note(&cache->tree, id);
+
+    if (twin && twin != node) /* told by a list before its reply came: one and the same note */
+        news_gone(cache, twin);
+    tree_set_id(&cache->tree, node, id);
+    if (frozen->place == SERVICE_PLACE_FOLDER)
+        folder = tree_find_folder(&cache->tree, frozen->folder_id);
+    node->r.base_folder = folder ? frozen->folder_id : 0;
+    node->r.base_dir = folder ? folder->r.ino : cache->tree.root->r.ino;
+    node->r.locked = frozen->append_only;
+    node->r.base_size = 0;
+    node->r.end = TEXT_END_EMPTY;
+    return news_set_name(cache, node, filename ? filename : frozen->title, frozen->title);
+}
+
+static void consume(struct cache *cache, struct node *node)
+{
+    if (node->frozen->tail_to)
+        base_consume_tail(cache, node, node->frozen->tail_to);
+}
+
+static void appended(struct cache *cache, struct node *node, const struct service_receipt *receipt)
+{
+    const struct store_frozen *frozen = node->frozen;
+    size_t size = frozen->text_size;
+    char *text;
+
+    if (freeze_text(cache, node, &text) < 0)
+        text = NULL;
+    cache_begin(cache);
+    if (!node->r.id && give_base(cache, node, receipt->id, receipt->filename) == 0 && !receipt->created &&
+        receipt->byte_size > (int64_t)size) {
+        /* The note was there already: our lines went behind its own. */
+        node->r.base_size = -1;
+        node->r.end = TEXT_END_UNKNOWN;
+        node->r.append_born = false;
+    }
+    if (text)
+        advance(cache, node, text, size, receipt);
+    else
+        (void)base_set_body(cache, node, 0, 0);
+    consume(cache, node);
+    learn_limits(cache, receipt);
+    finish(cache, node);
+    (void)cache_commit(cache);
+    free(text);
+}
+
+void outcome_appended(struct cache *cache, struct node *node)
+{
+    struct service_receipt receipt = {
+        .id = node->r.id, .byte_size = -1, .bytes_remaining = -1, .storage_used = -1, .storage_cap = -1};
+
+    (void)base_set_body(cache, node, 0, 0);
+    node->r.base_size = -1;
+    appended(cache, node, &receipt);
+}
+
+/* Did the service store just what was sent? (API.md C21) */
+static bool stored_as_sent(struct cache *cache, struct node *node, const struct service_note *note)
+{
+    const struct store_frozen *frozen = node->frozen;
+    char *text;
+    bool same;
+
+    if (!(note->has & SERVICE_HAS_BODY) || !note->body)
+        return !(note->has & SERVICE_HAS_SIZE) || note->byte_size == (int64_t)frozen->text_size;
+    if (note->body_size != frozen->text_size || freeze_text(cache, node, &text) < 0)
+        return false;
+    same = memcmp(text, note->body, frozen->text_size) == 0;
+    free(text);
+    return same;
+}
+
+void outcome_made(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date)
+{
+    struct store_frozen *frozen = node->frozen;
+    bool content = frozen->op != SERVICE_OP_PATCH || (frozen->fields & PLAN_CONTENT);
+    bool as_sent = content && frozen->body && stored_as_sent(cache, node, note);
+    struct service_note made = *note;
+
+    if (content && !as_sent && number)
+        cache_log(cache, LOG_NOTICE, "the service stored a note otherwise than sent; its version is kept");
+    cache_begin(cache);
+    if (!node->r.id)
+        (void)give_base(cache, node, note->id, note->filename);
+    else if (frozen->title)
+        (void)news_set_name(cache, node, note->filename, frozen->title);
+    if (as_sent) {
+        cache_release_body(cache, node, number != frozen->body ? number : 0);
+        number = frozen->body;
+        made.body_size = frozen->text_size;
+    }
+    node->r.exact = content && as_sent ? frozen->exact : node->r.exact;
+    if (frozen->place != SERVICE_PLACE_KEEP && !(note->has & SERVICE_HAS_FOLDER))
+        made.folder_id = frozen->place == SERVICE_PLACE_FOLDER ? frozen->folder_id : 0;
+    if (frozen->place != SERVICE_PLACE_KEEP)
+        made.has |= SERVICE_HAS_FOLDER;
+    (void)news_full(cache, node, &made, number, date, as_sent || !content);
+    consume(cache, node);
+    if (node->r.content == STORE_CONTENT_DRAFT)
+        reconcile_set_ancestor(cache, node);
+    finish(cache, node);
+    (void)cache_commit(cache);
+}
+
+void outcome_deleted(struct cache *cache, struct node *node)
+{
+    cache_begin(cache);
+    if (node->r.folder)
+        cache->pull.folder_change = ++cache->pull.sequence;
+    freeze_erase(cache, node);
+    if (node->delete_now && node->dir)
+        tree_unplace(&cache->tree, node);
+    node->delete_now = false;
+    node->r.content = node->dir ? node->r.content : STORE_CONTENT_BASE;
+    base_clear(cache, node);
+    (void)cache_save(cache, node);
+    (void)cache_commit(cache);
+    cache_wake_all(&node->waiters, 0);
+}
+
+static void folder_made(struct cache *cache, struct node *node, const struct service_reply *reply)
+{
+    const struct service_folder *folder = &reply->folders[0];
+
+    cache_begin(cache);
+    tree_set_id(&cache->tree, node, folder->id);
+    node->r.base_dir = cache->tree.root->r.ino;
+    node->r.updated_at = folder->updated_at;
+    (void)news_set_name(cache, node, folder->name ? folder->name : node->frozen->title, node->frozen->title);
+    finish(cache, node);
+    cache->pull.folder_change = node->own_change;
+    (void)cache_commit(cache);
+}
+
+static void succeeded(struct cache *cache, struct node *node, struct completion *call, size_t index)
+{
+    struct service_reply *reply = call->reply;
+
+    switch ((enum service_op)node->frozen->op) {
+    case SERVICE_OP_DELETE:
+    case SERVICE_OP_FOLDER_DELETE:
+        outcome_deleted(cache, node);
+        return;
+    case SERVICE_OP_APPEND:
+    case SERVICE_OP_APPEND_BY_NAME:
+        if (node->r.id || reply->receipt.id > 0)
+            appended(cache, node, &reply->receipt);
+        else
+            node->in_doubt = true;
+        return;
+    case SERVICE_OP_FOLDER_CREATE:
+    case SERVICE_OP_FOLDER_RENAME:
+        if (reply->folder_count == 1)
+            folder_made(cache, node, reply);
+        else
+            node->in_doubt = true;
+        return;
+    default:
+        break;
+    }
+    if (reply->note_count == call->ino_count && (!node->r.id || reply->notes[index].id == node->r.id))
+        outcome_made(cache, node, &reply->notes[index], index == 0 ? call->stored : 0, reply->date);
+    else
+        node->in_doubt = true; /* 2xx without the notes (API.md C29): read them */
+}
+
+/* --- refusal --- */
+
+/* The account is the matter: nothing is parked, all waits. */
+static bool is_account_matter(const struct node *node, const struct service_reply *reply)
+{
+    (void)node;
+    return reply->error == SERVICE_ERROR_UNAUTHENTICATED || reply->error == SERVICE_ERROR_FORBIDDEN;
+}
+
+static bool is_create(const struct store_frozen *frozen)
+{
+    return frozen->op == SERVICE_OP_CREATE || frozen->op == SERVICE_OP_BULK;
+}
+
+/* A whole batch was refused because of one row: halves find the row in log2 steps. */
+static void split_batch(struct cache *cache, struct node *node, size_t count)
+{
+    node->batch_max = (uint8_t)(count > 2 ? (count + 1) / 2 : 1);
+    outcome_thaw(cache, node);
+}
+
+static void now_locked(struct cache *cache, struct node *node, bool rich)
+{
+    cache_begin(cache);
+    node->r.locked = !rich;
+    node->r.rich = rich;
+    outcome_thaw(cache, node);
+    reconcile_locked(cache, node);
+    (void)cache_commit(cache);
+    cache->pull.poll_wanted = true;
+    (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
+}
+
+/* The service has something under this name that we have not seen: look, then decide anew. */
+static int refusal_errno(const struct node *node, const struct service_reply *reply)
+{
+    if (reply->error == SERVICE_ERROR_INVALID && node->frozen->title)
+        return node->frozen->text_size == 0 && node->frozen->op == SERVICE_OP_PATCH ? -EINVAL : -EEXIST;
+    return service_error_errno(reply->error);
+}
+
+static void refused(struct cache *cache, struct node *node, struct completion *call)
+{
+    struct service_reply *reply = call->reply;
+    int op = node->frozen->op;
+
+    if (is_account_matter(node, reply)) {
+        outcome_thaw(cache, node);
+        return;
+    }
+    if (reply->error == SERVICE_ERROR_KEY_CONFLICT) {
+        node->in_doubt = true; /* somebody used the key, or another version encoded it: read, then a new key */
+        return;
+    }
+    if (reply->replayed) { /* a stored error (API.md C4): a new key */
+        node->retry_at_ms = cache_now_ms(cache) + BACKOFF_MS;
+        outcome_thaw(cache, node);
+        return;
+    }
+    if (reply->error == SERVICE_ERROR_NOT_FOUND && op == SERVICE_OP_DELETE) {
+        outcome_deleted(cache, node);
+        return;
+    }
+    if (reply->error == SERVICE_ERROR_NOT_FOUND && op == SERVICE_OP_FOLDER_DELETE) {
+        outcome_deleted(cache, node);
+        return;
+    }
+    if (reply->error == SERVICE_ERROR_NOT_FOUND && node->r.id) {
+        bool placed = node->frozen->place == SERVICE_PLACE_FOLDER;
+
+        cache->pull.folders_wanted |= placed;
+        outcome_thaw(cache, node);
+        if (placed) /* the note or the folder? the check before the next attempt tells */
+            node->retry_at_ms = cache_now_ms(cache) + 1000;
+        if (!placed || op == SERVICE_OP_APPEND)
+            news_gone(cache, node);
+        return;
+    }
+    if (reply->error == SERVICE_ERROR_NOT_FOUND && is_create(node->frozen)) {
+        cache->pull.folders_wanted = true; /* its folder is gone: it is made again */
+        node->retry_at_ms = cache_now_ms(cache) + 1000;
+        outcome_thaw(cache, node);
+        return;
+    }
+    if (op == SERVICE_OP_BULK && call->ino_count > 1) {
+        split_batch(cache, node, call->ino_count);
+        return;
+    }
+    if ((reply->error == SERVICE_ERROR_LOCKED || reply->error == SERVICE_ERROR_TYPE) && op == SERVICE_OP_PATCH) {
+        now_locked(cache, node, reply->error == SERVICE_ERROR_TYPE);
+        return;
+    }
+    cache->pull.poll_wanted = reply->error == SERVICE_ERROR_INVALID;
+    outcome_park(cache, node, refusal_errno(node, reply), service_error_code(reply->error), reply->message);
+}
+
+/* --- no answer --- */
+
+static void unanswered(struct cache *cache, struct node *node, const struct service_reply *reply)
+{
+    int64_t age = cache_time_ns(cache) / 1000000 - node->frozen->first_sent_ms;
+    int64_t pause = node->failures < 7 ? (int64_t)BACKOFF_MS << node->failures : BACKOFF_MAX_MS;
+
+    if (reply->outcome == SERVICE_UNSENT && node->failures == 0 && !node->in_doubt) {
+        outcome_thaw(cache, node); /* certainly not processed: more can join it */
+        node->retry_at_ms = cache_now_ms(cache) + pause;
+        return;
+    }
+    node->failures += node->failures < 20;
+    node->retry_at_ms = cache_now_ms(cache) + pause;
+    if (age > DOUBT_MS && (node->frozen->op == SERVICE_OP_PATCH || node->frozen->op == SERVICE_OP_DELETE))
+        node->in_doubt = true;
+}
+
+static void node_done(struct cache *cache, struct node *node, struct completion *call, size_t index)
+{
+    node->in_flight = false;
+    switch (call->reply->outcome) {
+    case SERVICE_OK:
+        succeeded(cache, node, call, index);
+        break;
+    case SERVICE_REFUSED:
+        refused(cache, node, call);
+        break;
+    case SERVICE_IN_DOUBT:
+    case SERVICE_UNSENT:
+        unanswered(cache, node, call->reply);
+        break;
+    }
+}
+
+void outcome_done(struct cache *cache, struct completion *call)
+{
+    cache->frozen_in_flight--;
+    cache_begin(cache);
+    for (size_t i = 0; i < call->ino_count; i++) {
+        struct node *node = tree_find(&cache->tree, call->inos[i]);
+
+        if (node && node->frozen && strcmp(node->frozen->key, call->key) == 0)
+            node_done(cache, node, call, i);
+    }
+    (void)cache_commit(cache);
+}
+
+/* --- agreement --- */
+
+static bool agrees(const struct node *node)
+{
+    if (!node->dir)
+        return node->r.id == 0;
+    if (node->r.scratch)
+        return true;
+    if (!node->r.id || !node->r.base_shown || node->delete_now)
+        return false;
+    if (strcmp(node->r.name, node->r.base_shown) != 0)
+        return false;
+    return node->r.folder || (node->r.content == STORE_CONTENT_BASE && node->r.dir == node->r.base_dir);
+}
+
+bool outcome_settle(struct cache *cache, struct node *node)
+{
+    if (node->frozen || node->query == NODE_QUERY_CHECK || node->query == NODE_QUERY_RESOLVE)
+        return false;
+    if (node->r.content == STORE_CONTENT_TAIL && node->r.id && node->tail && content_unsent(node) == 0)
+        base_consume_tail(cache, node, UINT64_MAX);
+    if (!agrees(node))
+        return false;
+    cache_begin(cache);
+    tree_mark_clean(&cache->tree, node);
+    if (node->r.content == STORE_CONTENT_BASE && node->r.tail_epoch)
+        base_consume_tail(cache, node, UINT64_MAX);
+    node->r.changed_at = 0;
+    node->r.gone_at = 0;
+    node->r.error = 0;
+    node->hurry = false;
+    (void)cache_save(cache, node);
+    (void)cache_commit(cache);
+    cache_wake_all(&node->waiters, 0);
+    content_close(cache, node);
+    cache_reap(cache, node);
+    return true;
+}
+
+static int flush_error(struct cache *cache)
+{
+    struct node *node;
+
+    for (node = cache->tree.dirty; node; node = node->dirty_next) {
+        if (node->r.error)
+            return -EIO;
+    }
+    return 0;
+}
+
+void outcome_flush_waiters(struct cache *cache)
+{
+    if (cache->owing == 0) {
+        cache->draining = cache->draining && cache->stopping;
+        cache_wake_all(&cache->flush_waiters, flush_error(cache));
+        pthread_cond_broadcast(&cache->wake);
+        return;
+    }
+    if (!cache->flush_waiters)
+        return;
+    if (cache->link.account == ACCOUNT_UNAUTHENTICATED || cache->link.account == ACCOUNT_FORBIDDEN)
+        cache_wake_all(&cache->flush_waiters, -EACCES);
+    else if (cache->link.state == LINK_OFFLINE && cache->link.failures > 1)
+        cache_wake_all(&cache->flush_waiters, -ETIMEDOUT);
+}

@@ -1,0 +1,21 @@
+/* pull: learns what changed on the service: head poll, sweep, folders. Needs the cache's lock. */
+#ifndef JOTSFS_CACHE_PULL_H
+#define JOTSFS_CACHE_PULL_H
+
+#include "cache/cache_internal.h"
+#include "cache/sync.h"
+
+/* Waits for a due poll, at most once a request and CACHE_AWAIT_MS. 0: go on with what is known; CACHE_WAIT; -ETIMEDOUT when
+ * nothing is known at all. */
+int pull_await(struct cache *cache, struct cache_waiter *waiter);
+/* The same before a directory is listed. */
+int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter);
+
+/* Starts what is due. *OUT_AT_MS is lowered to the time of the next thing to do. */
+void pull_tick(struct cache *cache, int64_t *out_at_ms);
+/* Replies. */
+void pull_poll_done(struct cache *cache, const struct completion *call);
+void pull_sweep_done(struct cache *cache, const struct completion *call);
+void pull_folders_done(struct cache *cache, const struct completion *call);
+
+#endif

@@ -1,0 +1,237 @@
+/* resolve: requests whose outcome is unknown.
+ *
+ * While the outcome is unknown the same request goes again under the same key, and the service replays its answer. After a
+ * restart or half a minute of doubt a PATCH or DELETE is not resent blindly: it could undo what others did meanwhile. It is
+ * read first:
+ *     body = what was sent                  done
+ *     body = what was sent + more lines     done, then somebody appended
+ *     version = base's                      not done: again, same key
+ *     anything else                         thawed: news first, then a new plan
+ * Appends and creates go again under their key for 23 hours (the service remembers keys for 24), after a
+ * restart not before the request timeout has passed. Later they are looked up; when in doubt a logged duplicate beats a loss.
+ */
+#include "cache/resolve.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cache/content.h"
+#include "cache/fetch.h"
+#include "cache/freeze.h"
+#include "cache/news.h"
+#include "cache/outcome.h"
+#include "cache/plan.h"
+#include "cache/sync.h"
+
+static const int64_t key_life_ms = 23LL * 3600 * 1000;
+
+static bool is_append(const struct store_frozen *frozen)
+{
+    return frozen->op == SERVICE_OP_APPEND || frozen->op == SERVICE_OP_APPEND_BY_NAME;
+}
+
+static bool is_repeatable(const struct store_frozen *frozen)
+{
+    return is_append(frozen) || frozen->op == SERVICE_OP_CREATE || frozen->op == SERVICE_OP_BULK ||
+           frozen->op == SERVICE_OP_FOLDER_CREATE;
+}
+
+/* A node without id is looked up by the name that was asked for. */
+static int ask(struct cache *cache, struct node *node)
+{
+    struct completion *call;
+
+    if (node->r.id && !node->r.folder)
+        return fetch_start(cache, node, NODE_QUERY_RESOLVE, SERVICE_FOREGROUND);
+    call = sync_call_create(cache, CALL_QUERY, 1);
+    if (!call || tree_set_string(&call->name, node->frozen->title) < 0) {
+        sync_call_destroy(call);
+        return -ENOMEM;
+    }
+    call->inos[0] = node->r.ino;
+    call->call.op = SERVICE_OP_GET_BY_NAME;
+    node->query = NODE_QUERY_RESOLVE;
+    sync_call_queue(cache, call);
+    return 0;
+}
+
+/* All nodes of one bulk call, in its order. */
+static size_t gather(struct cache *cache, struct node *first, struct node **out)
+{
+    struct node *node;
+    size_t count = 0;
+
+    for (node = cache->tree.dirty; node; node = node->dirty_next) {
+        if (node->frozen && strcmp(node->frozen->key, first->frozen->key) == 0 &&
+            node->frozen->position < SERVICE_BULK_MAX) {
+            out[node->frozen->position] = node;
+            count++;
+        }
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (!out[i])
+            return 0;
+    }
+    return count;
+}
+
+static void resend(struct cache *cache, struct node *node)
+{
+    struct node *nodes[SERVICE_BULK_MAX] = {node};
+    size_t count = 1;
+
+    if (node->frozen->op == SERVICE_OP_BULK)
+        count = gather(cache, node, nodes);
+    if (count == 0) {
+        /* Part of the batch is settled: the rest is looked up one by one. */
+        (void)ask(cache, node);
+        return;
+    }
+    if (freeze_send(cache, nodes, count, false) < 0)
+        node->retry_at_ms = cache_now_ms(cache) + 1000;
+}
+
+void resolve_retry(struct cache *cache, struct node *node)
+{
+    struct store_frozen *frozen = node->frozen;
+    int64_t now = cache_time_ns(cache) / 1000000;
+    int64_t age = now - frozen->first_sent_ms;
+    int err = 0;
+
+    if (node->r.folder) {
+        /* Folder calls are harmless to repeat; after the key's life the list of folders decides. */
+        if (age < key_life_ms)
+            resend(cache, node);
+        else
+            outcome_thaw(cache, node);
+        return;
+    }
+    if (is_repeatable(frozen) ? age < key_life_ms && !node->in_doubt : !node->in_doubt)
+        resend(cache, node);
+    else
+        err = ask(cache, node);
+    if (err < 0)
+        node->retry_at_ms = cache_now_ms(cache) + 1000;
+}
+
+/* How the note's body relates to the text sent. */
+enum resemblance { OTHER, SAME, LONGER, HOLDS };
+
+static enum resemblance compare(struct cache *cache, struct node *node, uint64_t number, size_t size)
+{
+    size_t sent = node->frozen->text_size;
+    char *text = NULL, *body = NULL;
+    enum resemblance result = OTHER;
+
+    if (!number || freeze_text(cache, node, &text) < 0 || content_load(cache, number, size, &body) < 0)
+        goto out;
+    if (size == sent && memcmp(text, body, sent) == 0)
+        result = SAME;
+    else if (size > sent && sent > 0 && memcmp(text, body, sent) == 0 && body[sent] == '\n')
+        result = LONGER;
+    else if (sent > 0 && memmem(body, size, text, sent))
+        result = HOLDS;
+out:
+    free(text);
+    free(body);
+    return result;
+}
+
+static bool is_base_version(const struct node *node, const struct service_note *note)
+{
+    const struct store_frozen *frozen = node->frozen;
+
+    return (!(note->has & SERVICE_HAS_UPDATED) || note->updated_at == frozen->base_updated_at) &&
+           (!(note->has & SERVICE_HAS_SIZE) || frozen->base_size < 0 || note->byte_size == frozen->base_size);
+}
+
+static void resolve_append(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                           int64_t date)
+{
+    bool found = compare(cache, node, number, note->body_size) != OTHER;
+
+    if (!found) {
+        outcome_thaw(cache, node); /* a new key */
+        (void)news_full(cache, node, note, number, date, false);
+        return;
+    }
+    cache_log(cache, LOG_NOTICE, "an append of unknown outcome was found in the note");
+    if (!node->r.id)
+        outcome_made(cache, node, note, number, date);
+    else
+        outcome_appended(cache, node);
+    (void)news_full(cache, node, note, number, date, false);
+}
+
+static void resolve_patch(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                          int64_t date)
+{
+    bool content = (node->frozen->fields & PLAN_CONTENT) != 0;
+    enum resemblance like = content ? compare(cache, node, number, note->body_size) : OTHER;
+
+    if (content && (like == SAME || like == LONGER)) {
+        outcome_made(cache, node, note, number, date);
+        return;
+    }
+    if (is_base_version(node, note)) {
+        node->in_doubt = false; /* not done: the same again */
+        node->failures = 0;
+        cache_release_body(cache, node, number);
+        resend(cache, node);
+        return;
+    }
+    outcome_thaw(cache, node);
+    cache_release_body(cache, node, number);
+    cache->pull.poll_wanted = true;
+}
+
+void resolve_with_note(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                       int64_t date)
+{
+    if (!node->frozen) {
+        (void)news_full(cache, node, note, number, date, false);
+        return;
+    }
+    switch ((enum service_op)node->frozen->op) {
+    case SERVICE_OP_APPEND:
+    case SERVICE_OP_APPEND_BY_NAME:
+        resolve_append(cache, node, note, number, date);
+        break;
+    case SERVICE_OP_CREATE:
+    case SERVICE_OP_BULK:
+        if (compare(cache, node, number, note->body_size) == SAME) {
+            outcome_made(cache, node, note, number, date);
+            break;
+        }
+        cache_release_body(cache, node, number);
+        outcome_park(cache, node, -EEXIST, "validation_failed", "another note has this name");
+        break;
+    case SERVICE_OP_DELETE:
+        if (is_base_version(node, note)) {
+            node->in_doubt = false;
+            cache_release_body(cache, node, number);
+            resend(cache, node);
+            break;
+        }
+        outcome_thaw(cache, node); /* changed since: the next check brings it back */
+        cache_release_body(cache, node, number);
+        break;
+    default:
+        resolve_patch(cache, node, note, number, date);
+        break;
+    }
+}
+
+void resolve_not_found(struct cache *cache, struct node *node)
+{
+    if (!node->frozen)
+        return;
+    if (node->frozen->op == SERVICE_OP_DELETE) {
+        outcome_deleted(cache, node);
+        return;
+    }
+    outcome_thaw(cache, node);
+    if (node->r.id)
+        news_gone(cache, node);
+}
