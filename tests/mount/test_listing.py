@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 import unicodedata
 
 import pytest
@@ -40,13 +41,14 @@ def test_long_listing_reads_no_note(service: Service, mount: Mounts) -> None:
         output = jots.sh("ls -lR | wc -l")
     assert int(output.out) > 450
     assert log.count("show_note") == 0
-    assert log.count("list_notes") <= 4
+    # Three pages and an empty one, a poll for news, one look into each folder.
+    assert log.count("list_notes") <= 8
 
 
 @pytest.mark.sanitizer
 def test_unicode_and_awkward_names(service: Service, mount: Mounts) -> None:
     names = ["Übersetzungen – café.txt", "日本語", "🌱 garden", "with space", " leading", "-dash", "quote'\"s", "back\\slash",
-             "*?[glob]", "$HOME", "%2F", "trailing.", "é" * 100]
+             "*?[glob]", "$HOME", "100%", "a%20b", "trailing.", "é" * 100]
     for name in names:
         service.remote.create("t", f"body of {name}", filename=name)
     jots = mount()
