@@ -56,11 +56,11 @@ struct budget {
     uint64_t told_number; /* the youngest call that told */
     int64_t window_ms;
     bool window_known;
-    int64_t edge_ms;    /* when a window begins or began, -1 unknown */
-    int64_t longest_ms; /* the longest time to an edge ever told: no window is shorter */
-    int64_t refill_ms;  /* told time of the next edge, for one probe; -1 unknown */
-    int64_t blocked_until_ms;
-    uint64_t alone_from; /* not 0: calls go one by one until one from this number on is answered */
+    int64_t edge_ms;          /* when a window begins or began, -1 unknown */
+    int64_t longest_ms;       /* the longest time to an edge ever told: no window is shorter */
+    int64_t refill_ms;        /* told time of the next edge, for one probe; -1 unknown */
+    int64_t blocked_until_ms; /* 0: not */
+    uint64_t alone_from;      /* not 0: calls go one by one until one from this number on is answered */
 };
 
 /* API.md, "Limits": Dev, then Team. */
@@ -90,7 +90,6 @@ struct budget *budget_create(enum service_class class_id) {
     budget->window_known = true;
     budget->edge_ms = -1;
     budget->refill_ms = -1;
-    budget->blocked_until_ms = INT64_MIN;
     return budget;
 }
 
@@ -391,13 +390,12 @@ void budget_unsent(struct budget *budget, uint64_t number) {
 
 void budget_state(const struct budget *budget, unsigned ahead, int64_t now_ms, struct service_budget *out) {
     int64_t remaining = budget->limit - count_at(budget, now_ms);
-    int64_t blocked_ms = budget->blocked_until_ms - now_ms;
 
     out->limit = budget->told ? budget->limit : -1;
     out->wait_ms = budget_wait(budget, SERVICE_FOREGROUND, ahead, now_ms);
     if (budget->blocked_until_ms > now_ms) {
         out->remaining = budget->told ? 0 : -1;
-        out->resets_in_ms = blocked_ms;
+        out->resets_in_ms = budget->blocked_until_ms - now_ms;
         return;
     }
     out->remaining = budget->told ? (remaining > 0 ? remaining : 0) : -1;

@@ -21,7 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TOKEN_MAX = 4096, CHECK_MS = 1000 };
+enum { TOKEN_MAX = 4096, CHECK_MS = 1000, CENSOR_MIN = 4 };
 
 static const char prefix[] = "Authorization: Bearer ";
 
@@ -227,7 +227,7 @@ void token_line_censor(const struct token_line *line, char *text) {
     const char *secret = line->text + strlen(prefix);
     size_t size = line->size - strlen(prefix);
 
-    for (char *at = text; at && (at = strstr(at, secret)) != NULL; at += size)
+    for (char *at = size < CENSOR_MIN ? NULL : text; at && (at = strstr(at, secret)) != NULL; at += size)
         memset(at, '*', size);
 }
 
