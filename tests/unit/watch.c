@@ -21,7 +21,7 @@
 
 #include "scratch.h"
 
-enum { MOST = 256, BLOCK = 512 };
+enum { MOST = 256 };
 
 /* Which file it is: inode numbers are used again, so its birth counts too. */
 struct identity {
@@ -37,7 +37,7 @@ struct saved {
     size_t size;
     bool cut; /* shortened to `cut_size` since */
     size_t cut_size;
-    unsigned syncs;
+    unsigned syncs, cuts;
 };
 
 /* An entry of a synced directory. */
@@ -183,23 +183,33 @@ static void note_cut(int fd, off_t size) {
     struct stat status;
 
     pthread_mutex_lock(&lock);
-    if (watched_path(fd, path) && fstat(fd, &status) == 0 && size < status.st_size) {
+    const char *below = watched_path(fd, path);
+    if (below && fstat(fd, &status) == 0 && size < status.st_size) {
         struct saved *file = find_file(identify(fd, ""));
         if (!file->cut || (size_t)size < file->cut_size)
             file->cut_size = (size_t)size;
         file->cut = true;
+        file->cuts++;
+        snprintf(file->path, sizeof file->path, "%s", below);
     }
     pthread_mutex_unlock(&lock);
 }
 
 /* --- in place of the C library's --- */
 
+/* While a tree is watched it needs no real syncs. */
+static int sync_for_real(int fd, long call) {
+    int rc = note_sync(fd);
+
+    return rc < 0 || root[0] ? rc : (int)syscall(call, fd);
+}
+
 int fsync(int fd) {
-    return note_sync(fd) < 0 ? -1 : (int)syscall(SYS_fsync, fd);
+    return sync_for_real(fd, SYS_fsync);
 }
 
 int fdatasync(int fd) {
-    return note_sync(fd) < 0 ? -1 : (int)syscall(SYS_fdatasync, fd);
+    return sync_for_real(fd, SYS_fdatasync);
 }
 
 /* With _FILE_OFFSET_BITS=64 this is ftruncate64, which SQLite calls too. */
@@ -210,15 +220,30 @@ int ftruncate(int fd, off_t size) {
 
 /* --- the tests' side --- */
 
+static bool ends_with(const char *path, const char *suffix) {
+    size_t size = strlen(path), part = strlen(suffix);
+
+    return size >= part && strcmp(path + size - part, suffix) == 0;
+}
+
 unsigned watch_synced(const char *suffix) {
     unsigned count = 0;
 
     pthread_mutex_lock(&lock);
-    for (size_t i = 0; i < file_count; i++) {
-        size_t size = strlen(files[i].path);
-        if (size >= strlen(suffix) && strcmp(files[i].path + size - strlen(suffix), suffix) == 0)
+    for (size_t i = 0; i < file_count; i++)
+        if (ends_with(files[i].path, suffix))
             count += files[i].syncs;
-    }
+    pthread_mutex_unlock(&lock);
+    return count;
+}
+
+unsigned watch_shortened(const char *suffix) {
+    unsigned count = 0;
+
+    pthread_mutex_lock(&lock);
+    for (size_t i = 0; i < file_count; i++)
+        if (ends_with(files[i].path, suffix))
+            count += files[i].cuts;
     pthread_mutex_unlock(&lock);
     return count;
 }
@@ -244,14 +269,16 @@ void watch_stop(void) {
 /* Lays random blocks of the file as it is now over what is saved of it. */
 static void mix(struct saved *file, const char *now, size_t now_size) {
     size_t size = file->size > now_size ? file->size : now_size;
+    size_t block = scratch_random(2) ? 512 : 4096;
+    uint32_t lost_percent = 1 + scratch_random(99);
     size_t end = 0;
 
     file->content = realloc(file->content, size + 1);
     assert_non_null(file->content);
     memset(file->content + file->size, 0, size - file->size);
-    for (size_t at = 0; at < now_size; at += BLOCK) {
-        size_t part = now_size - at < BLOCK ? now_size - at : BLOCK;
-        if (scratch_random(3) == 0)
+    for (size_t at = 0; at < now_size; at += block) {
+        size_t part = now_size - at < block ? now_size - at : block;
+        if (scratch_random(100) < lost_percent)
             continue;
         memcpy(file->content + at, now + at, part);
         end = at + part;

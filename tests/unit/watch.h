@@ -16,8 +16,10 @@ unsigned watch_syncs(void);
 void watch_fail(const char *part);
 /* How often a file whose path ends in SUFFIX was synced since watch_start. */
 unsigned watch_synced(const char *suffix);
+/* The same for ftruncate to less than the file had. */
+unsigned watch_shortened(const char *suffix);
 
-/* Watches directory ROOT; its content now counts as saved. */
+/* Watches directory ROOT, from now on: its names count as saved, the files as empty. Meanwhile nothing is really synced. */
 void watch_start(const char *root);
 void watch_stop(void);
 /* Makes directory INTO what a power loss now would leave of ROOT. Strict: nothing but what was synced. Otherwise any of the
