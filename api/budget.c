@@ -354,6 +354,8 @@ void budget_answered(struct budget *budget, uint64_t number, const struct budget
         int64_t used = budget->limit - news->remaining;
 
         reconcile(budget, number, used < 1 ? 1 : used, now_ms);
+    } else if (budget->told_number) {
+        return; /* others tell more: until one does, calls that go alone go on so */
     } else if (budget->alone_from && number >= budget->alone_from) {
         drop_oldest(budget, number, INT64_MAX);
     }

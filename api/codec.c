@@ -116,7 +116,7 @@ static char *message_of(const cJSON *error) {
     const cJSON *failed = json_member(error, "failed");
     const char *text = cJSON_GetStringValue(cJSON_IsString(error) ? error : message);
     char *raw = failed ? cJSON_PrintUnformatted(failed) : NULL;
-    char joined[2 * MESSAGE_MAX];
+    char joined[2 * MESSAGE_MAX + 16];
 
     if (!text && !raw)
         return NULL;

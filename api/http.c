@@ -87,7 +87,7 @@ static int start(struct http *http, const struct http_config *config) {
     const char *why;
     int error;
 
-    if (!config->base_url || origin_check(config->base_url, &network.target.loopback, &why))
+    if (!config->base_url || origin_check(config->base_url, &network.target.origin, &why))
         return -EINVAL;
     error = copy_base_url(config->base_url, &http->base_url);
     if (!error)
@@ -123,9 +123,9 @@ int http_service_create(const struct http_config *config, struct service **out) 
 }
 
 int http_check_url(const char *url, const char **out_why) {
-    bool loopback;
+    struct origin origin;
 
-    return origin_check(url, &loopback, out_why);
+    return origin_check(url, &origin, out_why);
 }
 
 int http_read_token(const char *path, char **out, const char **out_why) {

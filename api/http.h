@@ -26,7 +26,8 @@ int http_check_url(const char *url, const char **out_why);
  * white space is cut. *OUT is malloc'ed; wipe it. -EACCES, -EINVAL, -ENOENT, ... with *OUT_WHY a constant text. */
 int http_read_token(const char *path, char **out, const char **out_why);
 
-/* Starts the network thread. Copies CONFIG. -EINVAL, -ENOMEM, -EAGAIN. */
+/* Starts the network thread. Copies CONFIG. -EINVAL for a bad URL or token, what http_read_token() says of
+ * the token file, -ENOMEM, -EAGAIN. */
 int http_service_create(const struct http_config *config, struct service **out);
 
 #endif

@@ -238,7 +238,8 @@ static void settle(struct network *network, const struct call *call, bool thrott
     if (throttled)
         budget_refused(budget, call->booking, &news, wait_ms, now_ms());
     else
-        budget_answered(budget, call->booking, &news, now_ms());
+        /* The headers of a replay may be those of the first answer. */
+        budget_answered(budget, call->booking, header->replayed ? NULL : &news, now_ms());
     pthread_mutex_unlock(&network->lock);
     if (throttled)
         say(network, LOG_DEBUG, "%s: throttled, next try in %lld ms", service_op_name(call->op),
@@ -264,7 +265,8 @@ static bool judge(struct network *network, struct call *call, const struct codec
     return !token_is_current(network->token, used);
 }
 
-static void finish(struct network *network, struct call *call, CURLcode code) {
+/* False when not even a connection was made. */
+static bool finish(struct network *network, struct call *call, CURLcode code) {
     struct codec_answer answer;
     enum transfer_end end = transfer_finish(call->transfer, code, &answer);
     bool again = false;
@@ -283,6 +285,25 @@ static void finish(struct network *network, struct call *call, CURLcode code) {
     detach(network, call, again);
     if (!again)
         call_deliver(call);
+    return end != TRANSFER_UNSENT;
+}
+
+/* Over TLS, libcurl lets transfers wait for the one that connects. When that fails it tries again with the
+ * next of them, for the whole timeout each: 16 calls would take 80 s to find out that nobody is there. */
+static void fail_waiting(struct network *network) {
+    unsigned i = 0;
+
+    while (i < network->active_count) {
+        struct call *call = network->active[i];
+
+        if (transfer_abandon(call->transfer) != TRANSFER_UNSENT) {
+            i++;
+            continue;
+        }
+        fail(network, call, TRANSFER_UNSENT, "the connection that it waited for failed");
+        detach(network, call, false); /* another one takes its place */
+        call_deliver(call);
+    }
 }
 
 /* Finishes all that are done; true if there were any. */
@@ -290,6 +311,7 @@ static bool collect(struct network *network) {
     CURLMsg *message;
     int left;
     bool any = false;
+    bool unsent = false;
 
     while ((message = curl_multi_info_read(network->multi, &left)) != NULL) {
         CURL *easy = message->easy_handle;
@@ -297,9 +319,11 @@ static bool collect(struct network *network) {
 
         if (message->msg != CURLMSG_DONE)
             continue;
-        finish(network, transfer_owner(easy), code);
+        unsent |= !finish(network, transfer_owner(easy), code);
         any = true;
     }
+    if (unsent && network->target.origin.secure)
+        fail_waiting(network);
     return any;
 }
 

@@ -31,7 +31,7 @@ static bool has_part(CURLU *parts, CURLUPart part) {
 }
 
 /* What is wrong with URL, or NULL. */
-static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback) {
+static const char *fault_of(CURLU *parts, const char *url, struct origin *out) {
     char *scheme = NULL;
     char *host = NULL;
     const char *why = NULL;
@@ -46,10 +46,10 @@ static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback) {
                strpbrk(url, "?#")) {
         why = "a base URL has no query and no fragment";
     } else {
-        *out_loopback = is_loopback(host);
-        if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0)
+        *out = (struct origin){strcmp(scheme, "https") == 0, is_loopback(host)};
+        if (!out->secure && strcmp(scheme, "http") != 0)
             why = "only https, and http to this machine";
-        else if (strcmp(scheme, "http") == 0 && !*out_loopback)
+        else if (!out->secure && !out->loopback)
             why = "http would send the token in the clear; only http to this machine is allowed";
     }
     curl_free(scheme);
@@ -57,9 +57,9 @@ static const char *fault_of(CURLU *parts, const char *url, bool *out_loopback) {
     return why;
 }
 
-int origin_check(const char *url, bool *out_loopback, const char **out_why) {
+int origin_check(const char *url, struct origin *out, const char **out_why) {
     CURLU *parts = curl_url();
-    const char *why = parts ? fault_of(parts, url, out_loopback) : "out of memory";
+    const char *why = parts ? fault_of(parts, url, out) : "out of memory";
 
     curl_url_cleanup(parts);
     if (!why)

@@ -4,7 +4,12 @@
 
 #include <stdbool.h>
 
-/* See http_check_url(). *OUT_LOOPBACK tells that the host is this machine. */
-int origin_check(const char *url, bool *out_loopback, const char **out_why);
+struct origin {
+    bool secure;   /* https */
+    bool loopback; /* the host is this machine */
+};
+
+/* See http_check_url(). */
+int origin_check(const char *url, struct origin *out, const char **out_why);
 
 #endif

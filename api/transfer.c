@@ -151,15 +151,13 @@ static void set_request(struct transfer *transfer, const struct request *request
 }
 
 static void set_safety(CURL *easy, const struct transfer_target *target) {
-    const char *protocol = strncmp(target->base_url, "https:", 6) == 0 ? "https" : "http";
-
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, protocol);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, target->origin.secure ? "https" : "http");
     curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
     curl_easy_setopt(easy, CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-    if (target->loopback)
+    if (target->origin.loopback)
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
 
@@ -167,7 +165,7 @@ static void set_connection(CURL *easy, const struct transfer_target *target) {
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     /* A burst over TLS waits for the first connection, which may carry all of it. */
-    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, strncmp(target->base_url, "https:", 6) == 0 ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_PIPEWAIT, target->origin.secure ? 1L : 0L);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, target->connect_timeout_ms);

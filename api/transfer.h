@@ -8,13 +8,14 @@
 
 #include "api/codec.h"
 #include "api/header.h"
+#include "api/origin.h"
 #include "api/request.h"
 #include "api/token.h"
 
 /* Where transfers go, and how. Strings are borrowed. */
 struct transfer_target {
     const char *base_url; /* without a slash at its end */
-    bool loopback;
+    struct origin origin;
     long connect_timeout_ms;
     long stall_timeout_s;
 };

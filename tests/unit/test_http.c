@@ -433,24 +433,33 @@ static void no_connection_is_unsent(void **state) {
     service->ops->destroy(service);
 }
 
-/* A TLS handshake that never ends: no byte of the request has left. */
+/* A TLS handshake that never ends: no byte of the request has left. Those that wait for it share its fate, and
+ * not one after the other. */
 static void no_handshake_is_unsent(void **state) {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET};
     socklen_t size = sizeof(address);
     struct http_config config = {.token = "t", .connect_timeout_ms = 300};
+    struct service_call what = {.op = SERVICE_OP_GET, .id = 7};
     struct service *service;
+    struct waiter waiter;
+    int64_t start_ms = now_ms();
     char url[64];
 
     (void)state;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    assert_int_equal(listen(listener, 4), 0);
+    assert_int_equal(listen(listener, 64), 0);
     getsockname(listener, (struct sockaddr *)&address, &size);
     snprintf(url, sizeof(url), "https://127.0.0.1:%d", ntohs(address.sin_port));
     config.base_url = url;
     assert_int_equal(http_service_create(&config, &service), 0);
-    check(append(service), SERVICE_UNSENT, SERVICE_ERROR_UNAVAILABLE, 0);
+    waiter_init(&waiter);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(service->ops->submit(service, &what, on_done, &waiter, NULL), 0);
+    waiter_wait(&waiter, 20);
+    assert_in_range(now_ms() - start_ms, 300, 2500);
+    check(waiter.reply, SERVICE_UNSENT, SERVICE_ERROR_UNAVAILABLE, 0);
     service->ops->destroy(service);
     close(listener);
 }
