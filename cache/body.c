@@ -199,7 +199,7 @@ int body_each(int dirfd, void (*each)(uint64_t number, void *arg), void *arg) {
             close(fd);
         return rc;
     }
-    while (errno = 0, (entry = readdir(directory)) != NULL)
+    while (errno = 0, (entry = readdir(directory)) != NULL) // NOLINT(concurrency-mt-unsafe): our own stream
         if (parse_number(entry->d_name, &number))
             each(number, arg);
     int rc = errno ? disk_error(errno) : 0;

@@ -51,12 +51,65 @@ static const struct cache_clock system_clock = {system_monotonic_ms, system_real
 
 /* --- loading --- */
 
+/* A node's name waits until all nodes are there: its directory may be younger than it. */
+struct placing {
+    struct placing *next;
+    struct node *node;
+    uint64_t dir;
+    char *name;
+};
+
+struct loading {
+    struct cache *cache;
+    struct placing *placings;
+};
+
+static int put_off_placing(struct loading *loading, struct node *node, uint64_t dir, char *name)
+{
+    struct placing *placing = malloc(sizeof(*placing));
+
+    if (!placing) {
+        free(name);
+        return -ENOMEM;
+    }
+    *placing = (struct placing){loading->placings, node, dir, name};
+    loading->placings = placing;
+    return 0;
+}
+
+static void place_all(struct loading *loading)
+{
+    struct tree *tree = &loading->cache->tree;
+    struct placing *placing;
+
+    while ((placing = loading->placings)) {
+        struct node *dir = tree_find(tree, placing->dir);
+
+        loading->placings = placing->next;
+        if (!dir || !dir->r.folder)
+            dir = tree->root;
+        if (!tree_child(dir, placing->name))
+            (void)tree_place(tree, placing->node, dir, placing->name);
+        free(placing->name);
+        free(placing);
+    }
+}
+
 static int load_node(struct store_node *rec, void *arg)
 {
-    struct cache *cache = arg;
-    struct node *node = tree_add(&cache->tree, rec);
+    struct loading *loading = arg;
+    struct cache *cache = loading->cache;
+    char *name = rec->name;
+    uint64_t dir = rec->dir;
+    struct node *node;
 
-    if (!node)
+    rec->name = NULL;
+    node = tree_add(&cache->tree, rec);
+    if (!node) {
+        free(name);
+        return -ENOMEM;
+    }
+    if (name && put_off_placing(loading, node, dir, name) < 0)
         return -ENOMEM;
     node->r.error = 0; /* parked ones are tried again after a remount */
     node->quiet_at_ms = cache_now_ms(cache);
@@ -64,7 +117,7 @@ static int load_node(struct store_node *rec, void *arg)
         cache->bodies++;
         cache->body_bytes += node->r.body_size;
     }
-    if (node->r.changed_at || node->r.content != STORE_CONTENT_BASE || !node->dir || (!node->r.id && !node->r.scratch))
+    if (node->r.changed_at || node->r.content != STORE_CONTENT_BASE || !name || (!node->r.id && !node->r.scratch))
         tree_mark_dirty(&cache->tree, node);
     return 0;
 }
@@ -195,6 +248,10 @@ static int load_facts(struct cache *cache)
         cache->rule = strcmp(value, "always") == 0 ? TEXT_RULE_ALWAYS : TEXT_RULE_MISSING;
     free(value);
     value = NULL;
+    if (store_get_meta(cache->store, "writable", &value) == 0 && value)
+        cache->pull.probed = true;
+    free(value);
+    value = NULL;
     if (store_get_meta(cache->store, "listed", &value) == 0 && value)
         cache->had_state = cache->pull.listed = true;
     free(value);
@@ -205,10 +262,12 @@ static int load_facts(struct cache *cache)
 
 static int load(struct cache *cache)
 {
+    struct loading loading = {.cache = cache};
     int err = load_facts(cache);
 
     if (err == 0)
-        err = store_each_node(cache->store, load_node, cache);
+        err = store_each_node(cache->store, load_node, &loading);
+    place_all(&loading);
     if (err == 0) {
         load_contents(cache);
         cache_begin(cache);
@@ -325,7 +384,8 @@ int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
     *out_why = NULL;
     pthread_mutex_lock(&cache->lock);
     cache_kick(cache);
-    while (cache->link.account == ACCOUNT_UNKNOWN && cache->link.state != LINK_OFFLINE && cache_now_ms(cache) < until)
+    while (cache->link.account == ACCOUNT_UNKNOWN && cache->link.state != LINK_OFFLINE && !cache->pull.error &&
+           cache_now_ms(cache) < until)
         wait_until(cache, until);
     if (cache->link.account == ACCOUNT_UNAUTHENTICATED || (cache->link.account == ACCOUNT_FORBIDDEN && !cache->had_state)) {
         err = -EACCES;
@@ -334,7 +394,9 @@ int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
             *out_why = NULL;
     } else if (cache->link.account == ACCOUNT_UNKNOWN && !cache->had_state) {
         err = -ETIMEDOUT;
-        *out_why = strdup("the service can't be reached, and there is no state from an earlier mount");
+        *out_why = strdup(cache->link.state == LINK_ONLINE
+                              ? "the service doesn't answer as expected, and there is no state from an earlier mount"
+                              : "the service can't be reached, and there is no state from an earlier mount");
     }
     pthread_mutex_unlock(&cache->lock);
     return err;
@@ -350,20 +412,21 @@ static size_t count_left(const struct cache *cache)
     return left;
 }
 
-size_t cache_drain(struct cache *cache, int64_t timeout_ms)
+size_t cache_drain(struct cache *cache, int64_t timeout_ms, bool *out_done)
 {
     int64_t until = cache_now_ms(cache) + timeout_ms;
     size_t left;
 
     pthread_mutex_lock(&cache->lock);
-    cache->draining = true;
-    cache->owing = 1; /* until the sync thread has looked */
-    link_retry_now(cache);
-    while (cache->owing && cache_now_ms(cache) < until && !cache->handover) {
-        cache->draining = true;
-        wait_until(cache, until);
+    if (!cache->draining || !cache->closing) {
+        cache->draining = cache->closing = true;
+        cache->owing = 1; /* until the sync thread has looked */
+        link_retry_now(cache);
     }
+    while (cache->owing && cache_now_ms(cache) < until && !cache->handover)
+        wait_until(cache, until);
     left = count_left(cache);
+    *out_done = cache->owing == 0;
     pthread_mutex_unlock(&cache->lock);
     return left;
 }

@@ -92,9 +92,10 @@ int cache_start(struct cache *cache);
  * reached (-ETIMEDOUT). With state on disk an unreachable service is no failure: 0. *OUT_WHY as above. */
 int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why);
 
-/* Blocks until nothing is owed or TIMEOUT_MS passed, settle times cut short (also used by `flush` without a
- * mount). Returns the number of changes that are left. */
-size_t cache_drain(struct cache *cache, int64_t timeout_ms);
+/* Blocks until nothing more can be sent or TIMEOUT_MS passed, settle times cut short from the first call on (also used by
+ * `flush` without a mount). Returns the number of changes that are left; *OUT_DONE: waiting longer is of no use (all is
+ * sent, or what is left was refused). */
+size_t cache_drain(struct cache *cache, int64_t timeout_ms, bool *out_done);
 /* Like cache_drain, as a request that waits: CACHE_WAIT, then 0 when everything owed at the first call is on the service,
  * -EIO if something of it was refused for good, -ETIMEDOUT when offline. */
 int cache_flush_all(struct cache *cache, struct cache_waiter *waiter);

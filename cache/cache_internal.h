@@ -59,6 +59,8 @@ struct pull {
     uint64_t folder_change;  /* sequence of the last own change of a folder */
     uint64_t polls;          /* completed ones */
     int error;               /* of the last poll, negative errno */
+    bool probe_failed;
+    bool probed;             /* whether the token may write is known, or being asked */
     struct cache_waiter *waiters;  /* of polls */
 };
 
@@ -81,6 +83,7 @@ struct cache {
     bool started, stopping, kicked;
     bool had_state;          /* the state directory held a list when it was opened */
     bool draining;           /* settle times are cut short */
+    bool closing;            /* for good: the mount is gone */
     bool handover;
     bool recheck_bodies;     /* the machine was restarted since: cached bodies are verified before use */
     int64_t synced_at_ms;    /* last time that everything was made safe from power loss */

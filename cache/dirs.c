@@ -110,6 +110,7 @@ static void touch_dir(struct cache *cache, struct node *dir)
 static void vacate(struct cache *cache, struct node *node)
 {
     touch_dir(cache, node->dir);
+    (void)tree_set_string(&node->gone_name, node->r.name);
     tree_unplace(&cache->tree, node);
     node->r.gone_at = cache_time(cache);
     node->line_at_ms = 0;

@@ -15,6 +15,7 @@
 #include "cache/base.h"
 #include "cache/content.h"
 #include "cache/news.h"
+#include "cache/pull.h"
 #include "cache/reconcile.h"
 #include "cache/resolve.h"
 #include "cache/sync.h"
@@ -47,7 +48,7 @@ int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *wai
 {
     bool cached = content_cached(node);
     bool reread = cached && node->r.id && node->r.content != STORE_CONTENT_DRAFT && !node->r.settled &&
-                  node->r.body && cache->link.state != LINK_OFFLINE && node->dir;
+                  node->r.body && cache->link.state != LINK_OFFLINE && node->dir && !pull_is_slow(cache);
 
     if ((cached && !reread) || !node->r.id || node->r.folder)
         return 0;

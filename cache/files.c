@@ -446,8 +446,14 @@ static void set_times(struct cache *cache, struct node *node, const struct stat 
 static int setattr_locked(struct cache *cache, struct node *node, const struct stat *attr, unsigned set,
                           struct cache_handle *handle, struct cache_waiter *waiter)
 {
+    struct cache_entry now;
     int err;
 
+    /* The service has no owners: only what is already so can be set. */
+    cache_fill_entry(cache, node, &now);
+    if (((set & CACHE_SET_UID) && attr->st_uid != now.attr.st_uid) ||
+        ((set & CACHE_SET_GID) && attr->st_gid != now.attr.st_gid))
+        return -EPERM;
     if (set & CACHE_SET_SIZE) {
         if (node->r.folder)
             return -EISDIR;
@@ -459,10 +465,6 @@ static int setattr_locked(struct cache *cache, struct node *node, const struct s
     }
     if (set & CACHE_SET_MODE)
         node->r.mode = (node->r.folder ? S_IFDIR : S_IFREG) | (attr->st_mode & 07777);
-    if (set & CACHE_SET_UID)
-        node->r.uid = attr->st_uid;
-    if (set & CACHE_SET_GID)
-        node->r.gid = attr->st_gid;
     if (set & ~(unsigned)CACHE_SET_SIZE)
         set_times(cache, node, attr, set);
     return cache_save(cache, node);

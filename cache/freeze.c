@@ -175,7 +175,7 @@ int freeze_step(struct cache *cache, struct node *node, const struct plan_step *
         frozen->ino = node->r.ino;
         frozen->position = position;
         frozen->note_id = node->r.id;
-        frozen->append_only = node->r.want_locked;
+        frozen->append_only = node->r.want_locked && node->r.append_born && node->r.content == STORE_CONTENT_TAIL;
         frozen->base_updated_at = node->r.updated_at;
         frozen->base_size = node->r.base_size;
         frozen->first_sent_ms = frozen->last_sent_ms = cache_time_ns(cache) / 1000000;

@@ -55,8 +55,8 @@ static void refused(struct cache *cache, const struct service_reply *reply, bool
     if (reply->error == SERVICE_ERROR_UNAUTHENTICATED) {
         set_account(cache, ACCOUNT_UNAUTHENTICATED, reply->message);
         pause_link(cache);
-    } else if (reply->error == SERVICE_ERROR_FORBIDDEN && write && cache->pull.listed) {
-        /* Reading works: the token or the plan doesn't allow to write. */
+    } else if (reply->error == SERVICE_ERROR_FORBIDDEN && write) {
+        /* The token or the plan doesn't allow to write. */
         set_account(cache, ACCOUNT_READ_ONLY, reply->message);
         pause_link(cache);
     } else if (reply->error == SERVICE_ERROR_FORBIDDEN) {
@@ -90,6 +90,12 @@ void link_heard(struct cache *cache, const struct service_reply *reply, bool wri
     link->failures = 0;
     link->retry_at_ms = 0;
     if (write || cache->link.account != ACCOUNT_READ_ONLY)
+        set_account(cache, ACCOUNT_OK, NULL);
+}
+
+void link_writable(struct cache *cache)
+{
+    if (cache->link.account == ACCOUNT_READ_ONLY || cache->link.account == ACCOUNT_UNKNOWN)
         set_account(cache, ACCOUNT_OK, NULL);
 }
 

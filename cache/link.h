@@ -8,6 +8,8 @@
 void link_heard(struct cache *cache, const struct service_reply *reply, bool write);
 /* Try again now (refresh, flush). */
 void link_retry_now(struct cache *cache);
+/* A write was not refused: the token may write. */
+void link_writable(struct cache *cache);
 const char *link_account_name(enum account_state state);
 
 #endif

@@ -67,6 +67,20 @@ int news_set_name(struct cache *cache, struct node *node, const char *filename, 
     return err;
 }
 
+static int place_shown(struct cache *cache, struct node *node, struct node *dir);
+
+/* A note that stands where a folder's name belongs gives way. */
+static void yield_name(struct cache *cache, struct node *note)
+{
+    char shown[NAMES_MAX_SHOWN + 1];
+
+    names_show(note->r.base_name, note->r.id, true, shown);
+    if (tree_set_string(&note->r.base_shown, shown) < 0)
+        return;
+    (void)place_shown(cache, note, note->dir);
+    (void)cache_save(cache, note);
+}
+
 /* Gives NODE a free name in DIR as near to SHOWN as can be. */
 static int place_shown(struct cache *cache, struct node *node, struct node *dir)
 {
@@ -76,6 +90,10 @@ static int place_shown(struct cache *cache, struct node *node, struct node *dir)
 
     (void)snprintf(shown, sizeof(shown), "%s", node->r.base_shown);
     other = tree_child(dir, shown);
+    if (other && node->r.folder && !other->r.folder && other->r.id && follows(other)) {
+        yield_name(cache, other);
+        other = tree_child(dir, shown);
+    }
     if ((other && other != node) || strcmp(shown, ".jotsfs") == 0)
         names_show(node->r.base_name, node->r.id, true, shown);
     other = tree_child(dir, shown);
@@ -282,7 +300,8 @@ static bool is_settled(const struct service_note *note, int64_t date)
 int news_full(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date,
               bool ours)
 {
-    bool same = news_same_version(node, note) && node->r.body && number && node->r.body_size == note->body_size;
+    bool known = news_same_version(node, note), had_body = node->r.body != 0;
+    bool same = known && had_body && number && node->r.body_size == note->body_size;
     int err = apply_place(cache, node, note);
 
     apply_flags(node, note);
@@ -300,9 +319,9 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
         equal = same && crc == node->r.body_crc;
         if (!equal && !ours) {
             node->r.exact = false;
-            if (node->r.content != STORE_CONTENT_DRAFT)
+            if (node->r.content != STORE_CONTENT_DRAFT && (!known || had_body))
                 apply_times(cache, node);
-            cache_tell_inode(cache, node, true);
+            cache_tell_inode(cache, node, !known || had_body);
         }
     }
     if (err == -EEXIST)

@@ -517,7 +517,7 @@ static int flush_error(struct cache *cache)
 void outcome_flush_waiters(struct cache *cache)
 {
     if (cache->owing == 0) {
-        cache->draining = cache->draining && cache->stopping;
+        cache->draining = cache->closing;
         cache_wake_all(&cache->flush_waiters, flush_error(cache));
         pthread_cond_broadcast(&cache->wake);
         return;

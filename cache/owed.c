@@ -121,11 +121,44 @@ static bool continues_base(struct cache *cache, struct node *node)
     return last == '\n';
 }
 
+/* Size and exactness of the stored form of the first SIZE bytes of FILE. */
+static int stored_form(const struct body *file, uint64_t size, struct owed_snapshot *out)
+{
+    char last[2] = {0};
+    size_t count = size < 2 ? (size_t)size : 2;
+    int err = count ? body_read(file, size - count, last, count) : 0;
+
+    if (err == 0)
+        out->size = text_stored_size(size, last, count, &out->exact);
+    return err;
+}
+
+/* Would the service store the draft just as it stores base? Then only how it is shown differs: with or without the
+ * final newline. */
+static bool stores_like_base(struct cache *cache, struct node *node, bool *out_exact)
+{
+    struct owed_snapshot form = {0};
+    bool equal = false;
+
+    if (content_open(cache, node) < 0 || !node->r.body || stored_form(node->draft, node->draft_size, &form) < 0)
+        return false;
+    *out_exact = form.exact;
+    return form.size == node->r.body_size &&
+           body_equal(node->body, 0, node->draft, 0, form.size, &equal) == 0 && equal;
+}
+
 static enum plan_body draft_relation(struct cache *cache, struct node *node)
 {
     struct text_append append;
+    bool exact;
 
-    if (!node->r.id || !node->r.body || !continues_base(cache, node))
+    if (!node->r.id || !node->r.body)
+        return PLAN_BODY_REWRITE;
+    if (stores_like_base(cache, node, &exact)) {
+        node->r.exact = exact;
+        return PLAN_BODY_SAME;
+    }
+    if (!continues_base(cache, node))
         return PLAN_BODY_REWRITE;
     if (added_bytes(node) == 0)
         return PLAN_BODY_SAME;
@@ -165,18 +198,6 @@ enum plan_body owed_relation(struct cache *cache, struct node *node, bool *out_l
         break;
     }
     return node->r.id ? PLAN_BODY_SAME : PLAN_BODY_REWRITE;
-}
-
-/* Size and exactness of the stored form of the first SIZE bytes of FILE. */
-static int stored_form(const struct body *file, uint64_t size, struct owed_snapshot *out)
-{
-    char last[2] = {0};
-    size_t count = size < 2 ? (size_t)size : 2;
-    int err = count ? body_read(file, size - count, last, count) : 0;
-
-    if (err == 0)
-        out->size = text_stored_size(size, last, count, &out->exact);
-    return err;
 }
 
 int owed_snapshot(struct cache *cache, struct node *node, bool lines, struct owed_snapshot *out)

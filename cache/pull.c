@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "cache/fetch.h"
+#include "cache/link.h"
 #include "cache/news.h"
 
 enum {
@@ -60,6 +61,12 @@ static bool known_offline(const struct cache *cache)
            cache->link.account == ACCOUNT_FORBIDDEN;
 }
 
+/* A poll that has been under way for so long is not awaited by others as well. */
+static bool is_slow(const struct pull *pull, int64_t now)
+{
+    return pull->polling && now - pull->poll_sent_ms >= CACHE_AWAIT_MS;
+}
+
 int pull_await(struct cache *cache, struct cache_waiter *waiter)
 {
     struct pull *pull = &cache->pull;
@@ -71,14 +78,25 @@ int pull_await(struct cache *cache, struct cache_waiter *waiter)
         pull->poll_wanted = true;
         cache_kick(cache);
     }
-    if (pull->listed && (known_offline(cache) || !waiter || (waiter->stage & STAGE_POLLED)))
+    if (pull->listed && (known_offline(cache) || !waiter || (waiter->stage & STAGE_POLLED) ||
+                         is_slow(pull, pull->called_at_ms)))
         return 0;
     if (!pull->listed && known_offline(cache))
         return cache->link.account == ACCOUNT_UNAUTHENTICATED ? -EACCES : -ETIMEDOUT;
     if (!waiter)
         return 0;
     waiter->stage |= STAGE_POLLED;
-    return cache_wait_on(cache, &pull->waiters, waiter, pull->listed ? CACHE_AWAIT_MS : INT64_MAX);
+    if (!pull->listed)
+        return cache_wait_on(cache, &pull->waiters, waiter, INT64_MAX);
+    if (pull->polling)
+        return cache_wait_on(cache, &pull->waiters, waiter,
+                             pull->poll_sent_ms + CACHE_AWAIT_MS - pull->called_at_ms);
+    return cache_wait_on(cache, &pull->waiters, waiter, CACHE_AWAIT_MS);
+}
+
+bool pull_is_slow(struct cache *cache)
+{
+    return is_slow(&cache->pull, cache_now_ms(cache));
 }
 
 /* A folder of a large account is listed on its own: its notes aren't on every head poll. */
@@ -129,6 +147,9 @@ static void start_poll(struct cache *cache)
 {
     struct pull *pull = &cache->pull;
 
+    if (pull->probe_failed || (cache->link.account == ACCOUNT_READ_ONLY &&
+                               cache_now_ms(cache) >= cache->link.retry_at_ms))
+        pull->probed = pull->probe_failed = false;
     pull->poll_wanted = false;
     pull->polling = true;
     pull->poll_sent_ms = cache_now_ms(cache);
@@ -147,6 +168,18 @@ static void start_folders(struct cache *cache)
         return;
     cache->pull.listing_folders = true;
     call->call.op = SERVICE_OP_FOLDERS;
+    sync_call_queue(cache, call);
+}
+
+/* A harmless PATCH of a note that can't exist: a token that may write gets not_found, another forbidden. */
+static void start_probe(struct cache *cache)
+{
+    struct completion *call = sync_call_create(cache, CALL_PROBE, 1);
+
+    if (!call)
+        return;
+    cache->pull.probed = true;
+    call->call.op = SERVICE_OP_PROBE_WRITE;
     sync_call_queue(cache, call);
 }
 
@@ -217,6 +250,8 @@ void pull_tick(struct cache *cache, int64_t *out_at_ms)
     sweep_tick(cache, out_at_ms);
     if (pull->folders_wanted && !pull->listing_folders)
         start_folders(cache);
+    if (!pull->probed)
+        start_probe(cache);
 }
 
 static int reply_error(const struct service_reply *reply)
@@ -404,4 +439,18 @@ void pull_folders_done(struct cache *cache, const struct completion *call)
     }
     pull->folders_at_ms = cache_now_ms(cache);
     (void)news_folders(cache, call->reply);
+}
+
+void pull_probe_done(struct cache *cache, const struct completion *call)
+{
+    const struct service_reply *reply = call->reply;
+
+    if (reply->outcome == SERVICE_REFUSED && reply->error == SERVICE_ERROR_NOT_FOUND) {
+        cache_begin(cache);
+        (void)store_put_meta(cache->store, "writable", "1");
+        (void)cache_commit(cache);
+        link_writable(cache);
+    } else if (reply->outcome != SERVICE_REFUSED) {
+        cache->pull.probe_failed = true; /* no answer: asked again with a later poll */
+    }
 }

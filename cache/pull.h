@@ -11,11 +11,15 @@ int pull_await(struct cache *cache, struct cache_waiter *waiter);
 /* The same before a directory is listed. */
 int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter);
 
+/* The service takes its time: what is cached is not read again now. */
+bool pull_is_slow(struct cache *cache);
+
 /* Starts what is due. *OUT_AT_MS is lowered to the time of the next thing to do. */
 void pull_tick(struct cache *cache, int64_t *out_at_ms);
 /* Replies. */
 void pull_poll_done(struct cache *cache, const struct completion *call);
 void pull_sweep_done(struct cache *cache, const struct completion *call);
 void pull_folders_done(struct cache *cache, const struct completion *call);
+void pull_probe_done(struct cache *cache, const struct completion *call);
 
 #endif

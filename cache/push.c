@@ -29,6 +29,7 @@ enum {
     PUSH_PARALLEL = 12,              /* frozen requests in flight: reads must find room too */
     PUSH_BATCH_BYTES = 4 * 1024 * 1024,
     PUSH_OPEN_MS = 30000,            /* a rewrite held open goes after this long */
+    PUSH_BURST_SETTLES = 4,          /* new files wait for each other this many settle times at most */
     CHECK_VALID_MS = 5000,
 };
 
@@ -41,6 +42,7 @@ struct round {
     struct plan_note *notes;
     struct plan_folder *folders;
     size_t note_count, folder_count;
+    int64_t burst_ms;                /* last change or close of any file or folder that is still to be made */
     int64_t room[SERVICE_CLASSES];   /* calls that may leave now */
     bool blocked;                    /* offline or refused: nothing may leave now */
 };
@@ -63,12 +65,22 @@ static bool is_ahead(struct round *round, int64_t at_ms)
 
 /* --- when a change has settled --- */
 
+/* Files made one after the other (cp, tar) settle together, so that they go in one call; within bounds. */
+static bool holds_new(struct round *round, const struct node *node)
+{
+    int64_t settle = round->cache->config.settle_ms;
+    int64_t bound = node->quiet_at_ms + PUSH_BURST_SETTLES * settle;
+    int64_t due = round->burst_ms + settle;
+
+    return is_ahead(round, due < bound ? due : bound);
+}
+
 static bool holds_create(struct round *round, struct node *node)
 {
     int64_t settle = round->cache->config.settle_ms;
 
     if (node->writers == 0)
-        return is_ahead(round, node->quiet_at_ms + settle);
+        return holds_new(round, node);
     if (!node->r.append_born || node->r.content != STORE_CONTENT_TAIL)
         return true;
     if (!node->line_at_ms && owed_has_line(round->cache, node))
@@ -83,8 +95,8 @@ static bool holds_name(struct round *round, struct node *node)
 
     if (cache->draining || node->delete_now)
         return false;
-    if (!node->r.id && !node->r.folder)
-        return holds_create(round, node);
+    if (!node->r.id)
+        return node->r.folder ? holds_new(round, node) : holds_create(round, node);
     if (!node->dir || names_is_scratch(node->r.name, cache->config.local_globs))
         settle = cache->config.settle_delete_ms;
     return is_ahead(round, node->quiet_at_ms + settle);
@@ -179,13 +191,14 @@ static void describe_note(struct round *round, struct node *node)
         .ino = node->r.ino,
         .base_id = node->r.id,
         .base_name = node->r.base_name,
-        .base_shown = node->r.base_shown,
+        /* For adoption the name counts under which the user last saw it. */
+        .base_shown = gone && node->gone_name ? node->gone_name : node->r.base_shown,
         .base_dir = node->r.base_dir,
         .locked = node->r.locked,
         .rich = node->r.rich,
         .want_name = node->r.name,
         .want_dir = node->r.dir,
-        .want_locked = node->r.want_locked,
+        .want_locked = node->r.want_locked && node->r.append_born,
         .local = node->r.scratch,
         .busy = is_busy(round, node),
         .batch_max = node->batch_max ? node->batch_max : 1,
@@ -223,17 +236,29 @@ static void describe_folder(struct round *round, struct node *node)
         .busy = is_busy(round, node),
         .busy_name = node->frozen ? node->frozen->title : NULL,
     };
-    /* A folder is made at once when notes wait for it; alone it settles like a file. */
-    folder->hold = !folder->busy && !node->children && holds_name(round, node);
+    folder->hold = !folder->busy && holds_name(round, node);
+}
+
+/* Counts the dirty nodes and finds the end of the burst. */
+static size_t survey(struct round *round)
+{
+    const struct node *node;
+    size_t count = 0;
+
+    round->burst_ms = INT64_MIN / 2;
+    for (node = round->cache->tree.dirty; node; node = node->dirty_next) {
+        count++;
+        if (!node->r.id && node->dir && !node->r.scratch && !node->frozen && node->quiet_at_ms > round->burst_ms)
+            round->burst_ms = node->quiet_at_ms;
+    }
+    return count;
 }
 
 static int describe(struct round *round)
 {
     struct node *node, *next;
-    size_t count = 0;
+    size_t count = survey(round);
 
-    for (node = round->cache->tree.dirty; node; node = node->dirty_next)
-        count++;
     free(round->notes);
     free(round->folders);
     round->notes = calloc(count + 1, sizeof(*round->notes));

@@ -261,7 +261,7 @@ static int erase_row(struct store *store, enum store_statement which, uint64_t i
     return store_run(store, which, sqlite3_bind_int64(store->statements[which], 1, (int64_t)ino));
 }
 
-static int read_string(sqlite3_stmt *statement, int index, char *field) {
+static int read_string(sqlite3_stmt *statement, int index, char **out) {
     if (sqlite3_column_type(statement, index) == SQLITE_NULL)
         return 0;
     const void *bytes = sqlite3_column_blob(statement, index);
@@ -276,7 +276,7 @@ static int read_string(sqlite3_stmt *statement, int index, char *field) {
     if (size > 0)
         memcpy(copy, bytes, size);
     copy[size] = 0;
-    memcpy(field, &copy, sizeof copy);
+    *out = copy;
     return 0;
 }
 
@@ -301,7 +301,7 @@ static int read_field(sqlite3_stmt *statement, int index, const struct column *c
         return wide == (wide != 0) ? 0 : -EUCLEAN;
     case KIND_BYTES:
     case KIND_TEXT:
-        return read_string(statement, index, field);
+        return read_string(statement, index, (char **)(void *)field);
     }
     return -EUCLEAN;
 }

@@ -253,6 +253,9 @@ static void dispatch(struct cache *cache, struct completion *call)
     case CALL_FOLDERS:
         pull_folders_done(cache, call);
         break;
+    case CALL_PROBE:
+        pull_probe_done(cache, call);
+        break;
     }
     drop_stored(cache, call, tree_find(&cache->tree, call->inos[0]));
 }

@@ -10,6 +10,7 @@ enum call_kind {
     CALL_POLL,     /* pull.c */
     CALL_SWEEP,
     CALL_FOLDERS,
+    CALL_PROBE,    /* may the token write? (pull.c) */
 };
 
 /* A call on its way out, then back with its reply. Owns what `call` points to. */

@@ -58,7 +58,6 @@ void tree_release(struct tree *tree)
 struct node *tree_add(struct tree *tree, struct store_node *rec)
 {
     struct node *node = calloc(1, sizeof(*node));
-    struct node *dir;
 
     if (!node)
         return NULL;
@@ -75,15 +74,6 @@ struct node *tree_add(struct tree *tree, struct store_node *rec)
 
         node->r.id = 0;
         tree_set_id(tree, node, id);
-    }
-    if (node->r.name) {
-        char *name = node->r.name;
-
-        dir = tree_find(tree, node->r.dir);
-        node->r.name = NULL;
-        if (!tree_child(dir ? dir : tree->root, name))
-            (void)tree_place(tree, node, dir ? dir : tree->root, name);
-        free(name);
     }
     return node;
 }
@@ -116,6 +106,7 @@ void tree_remove(struct tree *tree, struct node *node)
         free(node->frozen);
     }
     store_node_release(&node->r);
+    free(node->gone_name);
     free(node);
 }
 

@@ -56,6 +56,7 @@ struct node {
     bool hurry;             /* fsync or flush: settle no longer */
     bool checked;           /* the check before PATCH or DELETE has just succeeded */
     int64_t checked_at_ms;
+    char *gone_name;        /* the name it had when it was given up */
     bool delete_now;        /* unlink of a locked note waits for the answer */
     bool reread;            /* unsettled body: this open has read it again */
     bool bad_text;          /* the file holds what can't be sent (EILSEQ): parked locally */
@@ -87,8 +88,7 @@ struct tree {
 int tree_init(struct tree *tree);
 void tree_release(struct tree *tree);
 
-/* Takes over REC and puts the node into the tables; its directory must exist already (else it goes to the
- * root). A node with a name that is taken is left without name: NULL is never returned but for lack of memory. */
+/* Takes over REC, which has no name yet, and puts the node into the tables. NULL without memory. */
 struct node *tree_add(struct tree *tree, struct store_node *rec);
 /* Takes the node out of all tables and frees it; it has no handles, lookups or waiters. */
 void tree_remove(struct tree *tree, struct node *node);

@@ -94,10 +94,14 @@ static void log_left(struct cache *cache, size_t left, const struct log *log) {
 
 size_t backend_drain(struct cache *cache, uint64_t timeout_ms, const struct log *log) {
     uint64_t end = now_ms() + timeout_ms;
-    size_t left = cache_drain(cache, 0);
+    bool done = false;
+    size_t left;
 
-    while (left > 0 && now_ms() < end && !cache_handover_requested(cache) && !signals_stop_again())
-        left = cache_drain(cache, SLICE_MS);
+    if (cache_offer_handover(cache) < 0)
+        log_line(log, LOG_WARNING, "a new mount of this state has to wait until this one has drained");
+    do {
+        left = cache_drain(cache, SLICE_MS, &done);
+    } while (!done && now_ms() < end && !cache_handover_requested(cache) && !signals_stop_again());
     if (left > 0)
         log_left(cache, left, log);
     return left;

@@ -9,12 +9,12 @@
  *   2. the cache's lock           the tree and what is owed (cache/)
  *   3. libfuse's req->lock, then se->lock: only libfuse takes them; our interrupt callback runs under req->lock,
  *      takes nothing but 4, and nothing of 1, 2 or 4 is held while calling libfuse
- *   4. leaves: park->lock, notify->lock, and the locks inside api/ and libc; nothing is called with them held
+ *   4. leaves: park->lock, notify->lock, handles->lock, and the locks inside api/ and libc; nothing is called with them held
  * No lock of 1, 2, 4 is held across fuse_reply_*, fuse_lowlevel_notify_*, fsync or network.
  *
  * The end. The notifier is disarmed first, then what is parked is answered, and the notifier joined while workers still
  * answer (its last call may wait for them in the kernel). Then: unmount, end the loop, join the
- * park (it replies through the session), cut the connection, drain, close the state. After
+ * park (it replies through the session), cut the connection, close what was open, drain, close the state. After
  * `fusermount3 -u` the mount is gone already and the same steps run through. kill -9 at any point loses
  * nothing: that is the cache's promise.
  */
@@ -33,6 +33,7 @@
 #include "fs/control.h"
 #include "fs/credentials.h"
 #include "fs/daemon.h"
+#include "fs/handle.h"
 #include "fs/log.h"
 #include "fs/mount.h"
 #include "fs/notify.h"
@@ -53,6 +54,7 @@ struct parts {
     struct cache *cache;
     struct park *park;
     struct control *control;
+    struct handles *handles;
     struct session *session;
     struct request_context context;
 };
@@ -92,7 +94,7 @@ static int start_session(struct parts *parts, const struct options *options) {
         .main = pthread_self(),
     };
 
-    parts->context = (struct request_context){parts->cache, parts->park, parts->control};
+    parts->context = (struct request_context){parts->cache, parts->park, parts->control, parts->handles};
     int rc = session_create(&config, &parts->context, &parts->session);
     if (rc < 0)
         return rc;
@@ -111,6 +113,8 @@ static int start(struct parts *parts, const struct options *options, struct cred
     if (rc == 0)
         rc = control_create(parts->cache, options->url, options->uid, options->gid, options->umask,
                             &parts->control);
+    if (rc == 0)
+        rc = handles_create(&parts->handles);
     if (rc < 0)
         return rc;
     rc = start_session(parts, options);
@@ -136,6 +140,9 @@ static void stop(struct parts *parts, const struct log *log) {
         park_stop(parts->park);
     session_destroy(parts->session);
     parts->session = NULL;
+    /* Files that were open: closed now, or draining would wait for more to be written. */
+    handles_destroy(parts->handles);
+    parts->handles = NULL;
 }
 
 static void release(struct parts *parts) {

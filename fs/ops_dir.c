@@ -20,6 +20,7 @@
 #include <stdlib.h>
 
 #include "fs/control.h"
+#include "fs/handle.h"
 #include "fs/request.h"
 
 enum { DOTS = 2, DIRENT_MIN = 32 };
@@ -37,17 +38,16 @@ struct dirent_out {
     bool dots;
 };
 
-static struct directory *directory_of(const struct fuse_file_info *file) {
-    return (struct directory *)(uintptr_t)file->fh;
-}
+static void directory_close(void *object) {
+    struct directory *directory = object;
 
-static void directory_destroy(struct directory *directory) {
     cache_listing_destroy(directory->listing);
     pthread_mutex_destroy(&directory->lock);
     free(directory);
 }
 
 void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
+    struct request_context *context = fuse_req_userdata(req);
     struct directory *directory = calloc(1, sizeof(*directory));
 
     if (!directory) {
@@ -56,14 +56,18 @@ void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
     }
     directory->ino = ino;
     pthread_mutex_init(&directory->lock, NULL);
-    file->fh = (uintptr_t)directory;
-    if (fuse_reply_open(req, file) != 0)
-        directory_destroy(directory);
+    int rc = handle_open(context->handles, directory, directory_close, file);
+    if (rc < 0)
+        fuse_reply_err(req, -rc);
+    else if (fuse_reply_open(req, file) != 0)
+        handle_close(context->handles, file);
 }
 
 void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
+    struct request_context *context = fuse_req_userdata(req);
+
     (void)ino;
-    directory_destroy(directory_of(file));
+    handle_close(context->handles, file);
     fuse_reply_err(req, 0);
 }
 
@@ -212,7 +216,7 @@ static void readdir_request(fuse_req_t req, const struct request_kind *kind, uin
         return;
     request->size = size;
     request->offset = (uint64_t)offset;
-    request->directory = directory_of(file);
+    request->directory = handle_object(file);
     request_run(request);
 }
 

@@ -1,5 +1,5 @@
 /* Handlers on open files: OPEN, CREATE, READ, WRITE, FLUSH, FSYNC, FALLOCATE, RELEASE. The handle that the kernel
- * keeps for us (fh) is the cache's handle, or a struct control_file for the inodes of the control directory.
+ * keeps for us (fh, handle.h) holds the cache's handle, or a struct control_file for the inodes of the control directory.
  *
  * A handle belongs to the kernel once OPEN or CREATE has been answered; a reply that it refused means
  * that the caller is gone, and the handle is closed here. O_TRUNC comes with OPEN
@@ -15,15 +15,8 @@
 #include <stdlib.h>
 
 #include "fs/control.h"
+#include "fs/handle.h"
 #include "fs/request.h"
-
-static struct cache_handle *handle_of(const struct fuse_file_info *file) {
-    return (struct cache_handle *)(uintptr_t)file->fh;
-}
-
-static struct control_file *control_file_of(const struct fuse_file_info *file) {
-    return (struct control_file *)(uintptr_t)file->fh;
-}
 
 static struct request *file_request(fuse_req_t req, const struct request_kind *kind, uint64_t ino,
                                     const struct fuse_file_info *file) {
@@ -36,35 +29,41 @@ static struct request *file_request(fuse_req_t req, const struct request_kind *k
 
 /* --- OPEN, CREATE, RELEASE --- */
 
-static void close_handle(uint64_t ino, const struct fuse_file_info *file) {
-    if (control_is_ino(ino))
-        control_close(control_file_of(file));
-    else
-        cache_close(handle_of(file));
+static void close_file(void *object) {
+    cache_close(object);
 }
 
-static int try_open(struct request *request) {
-    if (control_is_ino(request->ino))
-        return control_open(request->context->control, request->ino, request->file.flags,
-                            &request->control_file);
-    return cache_open(request->context->cache, request->ino, request->file.flags, &request->parked.waiter,
-                      &request->opened);
+static void close_control_file(void *object) {
+    control_close(object);
 }
 
-/* What the kernel is told of the handle that OPEN or CREATE made. */
-static void fill_file(struct request *request) {
+/* Hands what OPEN or CREATE opened to the kernel. */
+static int keep_file(struct request *request) {
     struct fuse_file_info *file = &request->file;
 
-    if (request->control_file) {
-        file->fh = (uintptr_t)request->control_file;
-        file->direct_io = 1;
-        return;
-    }
-    file->fh = (uintptr_t)request->opened.handle;
     file->keep_cache = request->opened.keep;
     file->direct_io = request->opened.direct;
     /* Nothing to report at close: saves a request. */
     file->noflush = (file->flags & O_ACCMODE) == O_RDONLY;
+    return handle_open(request->context->handles, request->opened.handle, close_file, file);
+}
+
+static int try_open_control(struct request *request) {
+    struct control_file *opened;
+
+    int rc = control_open(request->context->control, request->ino, request->file.flags, &opened);
+    if (rc < 0)
+        return rc;
+    request->file.direct_io = 1;
+    return handle_open(request->context->handles, opened, close_control_file, &request->file);
+}
+
+static int try_open(struct request *request) {
+    if (control_is_ino(request->ino))
+        return try_open_control(request);
+    int rc = cache_open(request->context->cache, request->ino, request->file.flags, &request->parked.waiter,
+                        &request->opened);
+    return rc ? rc : keep_file(request);
 }
 
 static void reply_open(struct request *request, int rc) {
@@ -72,9 +71,8 @@ static void reply_open(struct request *request, int rc) {
         fuse_reply_err(request->parked.req, -rc);
         return;
     }
-    fill_file(request);
     if (fuse_reply_open(request->parked.req, &request->file) != 0)
-        close_handle(request->ino, &request->file);
+        handle_close(request->context->handles, &request->file);
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
@@ -88,8 +86,14 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
 static int try_create(struct request *request) {
     if (control_has(request->ino, request->name))
         return -EPERM;
-    return cache_make(request->context->cache, request->ino, request->name, request->mode,
-                      request->file.flags, &request->parked.waiter, &request->entry, &request->opened);
+    int rc = cache_make(request->context->cache, request->ino, request->name, request->mode, request->file.flags,
+                        &request->parked.waiter, &request->entry, &request->opened);
+    if (rc)
+        return rc;
+    rc = keep_file(request);
+    if (rc < 0)
+        cache_forget(request->context->cache, request->entry.attr.st_ino, 1);
+    return rc;
 }
 
 static void reply_create(struct request *request, int rc) {
@@ -100,9 +104,8 @@ static void reply_create(struct request *request, int rc) {
         return;
     }
     request_fill_entry(&request->entry, &entry);
-    fill_file(request);
     if (fuse_reply_create(request->parked.req, &entry, &request->file) != 0) {
-        cache_close(request->opened.handle);
+        handle_close(request->context->handles, &request->file);
         cache_forget(request->context->cache, entry.ino, 1);
     }
 }
@@ -119,7 +122,10 @@ void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, st
 }
 
 void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
-    close_handle(ino, file);
+    struct request_context *context = fuse_req_userdata(req);
+
+    (void)ino;
+    handle_close(context->handles, file);
     fuse_reply_err(req, 0);
 }
 
@@ -131,9 +137,9 @@ static int try_read(struct request *request) {
     if (!request->buffer)
         return -ENOMEM;
     if (control_is_ino(request->ino))
-        return control_read(control_file_of(&request->file), request->buffer, request->size, request->offset,
+        return control_read(handle_object(&request->file), request->buffer, request->size, request->offset,
                             &request->filled);
-    return cache_read(handle_of(&request->file), request->buffer, request->size, request->offset,
+    return cache_read(handle_object(&request->file), request->buffer, request->size, request->offset,
                       &request->parked.waiter, &request->filled);
 }
 
@@ -157,8 +163,8 @@ void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct f
 
 static int try_write(struct request *request) {
     if (control_is_ino(request->ino))
-        return control_write(control_file_of(&request->file), &request->parked.waiter);
-    return cache_write(handle_of(&request->file), request->data, request->size, request->offset,
+        return control_write(handle_object(&request->file), &request->parked.waiter);
+    return cache_write(handle_object(&request->file), request->data, request->size, request->offset,
                        request->file.flags, &request->parked.waiter);
 }
 
@@ -185,7 +191,7 @@ void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off
 /* --- FLUSH, FSYNC, FALLOCATE --- */
 
 void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
-    int rc = control_is_ino(ino) ? 0 : cache_flush(handle_of(file));
+    int rc = control_is_ino(ino) ? 0 : cache_flush(handle_object(file));
 
     fuse_reply_err(req, -rc);
 }
@@ -193,7 +199,7 @@ void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
 static int try_fsync(struct request *request) {
     if (control_is_ino(request->ino))
         return 0;
-    return cache_fsync(handle_of(&request->file), &request->parked.waiter);
+    return cache_fsync(handle_object(&request->file), &request->parked.waiter);
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *file) {
@@ -206,7 +212,7 @@ void op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_in
 }
 
 static int try_fallocate(struct request *request) {
-    return cache_allocate(handle_of(&request->file), request->offset, &request->parked.waiter);
+    return cache_allocate(handle_object(&request->file), request->offset, &request->parked.waiter);
 }
 
 /* Only the form that posix_fallocate uses: there is nothing to reserve, no hole to punch. */

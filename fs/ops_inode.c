@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "fs/control.h"
+#include "fs/handle.h"
 #include "fs/request.h"
 
 static int try_lookup(struct request *request) {
@@ -111,7 +112,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, stru
     request->attr = *attr;
     request->flags = set_bits(set);
     if (file && !control_is_ino(ino))
-        request->handle = (struct cache_handle *)(uintptr_t)file->fh;
+        request->handle = handle_object(file);
     request_run(request);
 }
 

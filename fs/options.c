@@ -463,7 +463,9 @@ static int complete(struct options *options, char **out_why) {
         return -ENOMEM;
     if (options->debug)
         options->foreground = true;
-    return options->state_dir ? 0 : default_state_dir(options, out_why);
+    if (options->state_dir || options->command != OPTIONS_MOUNT)
+        return 0;
+    return default_state_dir(options, out_why);
 }
 
 int options_init(struct options *out, int argc, char **argv, char **out_why) {

@@ -92,7 +92,7 @@ void request_fill_entry(const struct cache_entry *entry, struct fuse_entry_param
         .ino = entry->attr.st_ino,
         .generation = 1, /* inode numbers are never used twice */
         .attr = entry->attr,
-        .attr_timeout = request_timeout(entry->valid_ms),
+        .attr_timeout = request_timeout(entry->attr_valid_ms),
         .entry_timeout = request_timeout(entry->valid_ms),
     };
 }
@@ -118,5 +118,5 @@ void request_reply_attr(struct request *request, int rc) {
     if (rc < 0)
         fuse_reply_err(request->parked.req, -rc);
     else
-        fuse_reply_attr(request->parked.req, &request->entry.attr, request_timeout(request->entry.valid_ms));
+        fuse_reply_attr(request->parked.req, &request->entry.attr, request_timeout(request->entry.attr_valid_ms));
 }

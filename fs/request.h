@@ -14,8 +14,8 @@
 #include "fs/park.h"
 
 struct control;
-struct control_file;
 struct directory;
+struct handles;
 struct request;
 
 /* What all handlers share: the userdata of the session. Constant while the session runs. */
@@ -23,6 +23,7 @@ struct request_context {
     struct cache *cache;
     struct park *park;
     struct control *control;
+    struct handles *handles;
 };
 
 /* Constant tables, one per kind of request. */
@@ -56,7 +57,6 @@ struct request {
     /* Results. */
     struct cache_entry entry;
     struct cache_opened opened;
-    struct control_file *control_file;
     char *buffer; /* malloc'ed, freed with the request */
     size_t filled;
     uint64_t *counted; /* READDIRPLUS: inodes that got a lookup; malloc'ed */

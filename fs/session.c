@@ -12,10 +12,12 @@
 #include "fs/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <fuse_opt.h>
 
@@ -29,7 +31,7 @@ struct session {
     struct fuse_session *fuse;
     char *path;
     pthread_t main, loop;
-    bool serving, mounted;
+    bool connected, serving, mounted;
     int loop_rc; /* written by the loop thread, read after joining it */
 };
 
@@ -83,6 +85,7 @@ int session_create(const struct session_config *config, struct request_context *
     rc = -EIO;
     if (fuse_session_mount(session->fuse, session->path) != 0)
         goto failed;
+    session->connected = true;
     session->mounted = true;
     *out = session;
     return 0;
@@ -148,9 +151,25 @@ int session_stop(struct session *session) {
     return session->loop_rc > 0 ? 0 : session->loop_rc;
 }
 
+/* Closes the connection, whoever still uses the mount, and lets libfuse free what belongs to it. fuse_session_unmount
+ * would unmount by path, what may be another mount by now, unless poll(2) says POLLERR of the connection
+ * (lib/mount.c, fuse_kern_unmount): so in its place comes a pipe that nobody reads. */
+static void session_cut(struct session *session) {
+    int ends[2];
+
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return; /* fuse_session_destroy closes it too */
+    close(ends[0]);
+    if (dup3(ends[1], fuse_session_fd(session->fuse), O_CLOEXEC) >= 0)
+        fuse_session_unmount(session->fuse);
+    close(ends[1]);
+}
+
 void session_destroy(struct session *session) {
     if (!session)
         return;
+    if (session->fuse && session->connected)
+        session_cut(session);
     if (session->fuse)
         fuse_session_destroy(session->fuse);
     /* An aborted connection leaves a dead mount. */
