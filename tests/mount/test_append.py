@@ -85,7 +85,7 @@ def test_to_a_large_cold_note(service: Service, mount: Mounts, rule: dict[str, s
 def test_a_second_append_needs_no_read(service: Service, mount: Mounts, rule: dict[str, str]) -> None:
     """The receipt tells that the cached body could be extended in place."""
     service.switch(**rule)
-    service.remote.create("note", "old")
+    service.remote.create("note", "old", at="2026-01-01T00:00:00Z")
     jots = mount(ttl=600)
     jots.sh("cat note; echo 1 >> note")
     jots.settled()

@@ -83,12 +83,14 @@ class Mount:
     def start(self, **options: Any) -> Mount:
         """In the foreground, and waits until it is mounted."""
         self.options |= options
+        before = table.row(self.path)
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=self.env, umask=0o022, start_new_session=True,
                                             preexec_fn=_die_with_parent)
-        eventually(lambda: self.is_mounted or self.process.poll() is not None, 20, f"{self.path} is mounted")
-        if not self.is_mounted:
+        eventually(lambda: table.row(self.path) not in (None, before) or self.process.poll() is not None, 30,
+                   f"{self.path} is mounted")
+        if self.process.poll() is not None:
             raise AssertionError(f"jotsfs ended with status {self.process.returncode}:\n{self.log}")
         return self
 
