@@ -22,8 +22,8 @@ void header_init(struct header *header);
 /* Takes one line, not NUL-terminated. A status line forgets what earlier lines (of a 100 Continue) told. */
 void header_line(struct header *header, const char *line, size_t size);
 
-/* How long until the window refills, by Reset: ms, or -1 when not told. NOW is our own clock in seconds since the
- * epoch, used where the answer has no Date. */
+/* How long until the window refills, by Reset: ms, or -1 when not told. NOW is our own clock in seconds
+ * since the epoch, used where the answer has no Date. */
 int64_t header_reset_ms(const struct header *header, int64_t now);
 
 /* How long a throttled call must wait: by Retry-After, else by Reset, else 60 s; 1 s at least, an

@@ -1,7 +1,8 @@
 /* http: the service over HTTP: the ops table on top of a network thread.
  *
  * Checks the configuration, above all where the token may go, and starts the network. A call is
- * made ready (encoded, copied) on the thread that submits it and handed over to network, which owns it from then on.
+ * made ready (encoded, copied) on the thread that submits it and handed over to network, which owns it
+ * from then on.
  *
  * Created by main; called by cache through the ops table, from any thread.
  */

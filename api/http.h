@@ -22,8 +22,9 @@ struct http_config {
  * part, query or fragment. 0, or -EINVAL with *OUT_WHY a constant text. */
 int http_check_url(const char *url, const char **out_why);
 
-/* Reads a token from PATH: must be a regular file, ours, and not accessible to others (0600 or less). Trailing
- * white space is cut. *OUT is malloc'ed; wipe it. -EACCES, -EINVAL, -ENOENT, ... with *OUT_WHY a constant text. */
+/* Reads a token from PATH: must be a regular file, ours, and not accessible to others (0600 or less).
+ * Trailing white space is cut. *OUT is malloc'ed; wipe it. -EACCES, -EINVAL, -ENOENT, ... with *OUT_WHY
+ * a constant text. */
 int http_read_token(const char *path, char **out, const char **out_why);
 
 /* Starts the network thread. Copies CONFIG. -EINVAL for a bad URL or token, what http_read_token() says of

@@ -1,17 +1,15 @@
 /* network: one thread, which owns libcurl, all transfers and the token.
  *
- * A call waits in the queue and is taken by the thread when its class's budget and a free slot allow.
+ * A call waits in the schedule and is taken by the thread when its class's budget and a free slot allow.
  * From then on it is on `active` until it is answered (DONE is called, with no lock held) or put
- * back into the queue:
+ * back into the schedule:
  * - after a 429, which the caller never sees: same bytes, same key, same turn;
  * - after a 401, once the token file holds another token than the one refused.
  * The exception: a 429 that is a replay (API.md C4) would come again for 24 hours. It is reported,
  * as only the caller can make a new key.
  *
- * `lock` guards queue, active, budgets and stopping. Nothing is taken after it; no transfer, no encoding, no
+ * `lock` guards schedule, active and stopping. Nothing is taken after it; no transfer, no encoding, no
  * callback under it. Everything else is constant or belongs to the thread.
- *
- * Foreground calls may use all slots; read-ahead leaves an eighth of them free, prefetch half.
  *
  * The end: `stopping` is set, the thread abandons what is in flight, cancels what is queued,
  * calls every DONE, frees libcurl and ends; network_destroy() waits for it.
@@ -31,8 +29,8 @@
 #include <syslog.h>
 #include <time.h>
 
-#include "api/budget.h"
 #include "api/codec.h"
+#include "api/schedule.h"
 
 enum {
     IDLE_POLL_MS = 60000,
@@ -46,15 +44,13 @@ struct network {
     service_log *log;
     void *log_arg;
     CURLM *multi;
-    unsigned first_class; /* whose turn it is */
     unsigned active_max;
     pthread_t thread;
 
     pthread_mutex_t lock;
-    struct queue queue;
+    struct schedule *schedule;
     struct call **active; /* written by the thread only, which reads it without the lock */
     unsigned active_count;
-    struct budget *budgets[SERVICE_CLASSES];
     bool stopping;
 };
 
@@ -89,56 +85,6 @@ static int64_t jitter_ms(void) {
 
 /* --- the thread: sending --- */
 
-static unsigned slots_for(const struct network *network, enum service_priority priority) {
-    switch (priority) {
-    case SERVICE_FOREGROUND:
-        return network->active_max;
-    case SERVICE_READ_AHEAD:
-        return network->active_max - network->active_max / 8;
-    case SERVICE_PREFETCH:
-        break;
-    }
-    return network->active_max - network->active_max / 2;
-}
-
-/* Takes the first call of a line onto `active`, if the budget allows; NULL otherwise. */
-static struct call *take_first_locked(struct network *network, enum service_class class_id,
-                                      enum service_priority priority, int64_t now) {
-    struct queue_item *item = queue_first(&network->queue, class_id, priority);
-    struct call *call = (struct call *)item;
-
-    if (!item || !budget_take(network->budgets[class_id], priority, now, &call->booking))
-        return NULL;
-    queue_remove(&network->queue, item);
-    network->active[network->active_count++] = call;
-    return call;
-}
-
-/* The next call that may leave, or NULL; then *OUT_WAIT_MS (if any waits for budget) is when to look again. */
-static struct call *take_locked(struct network *network, int64_t now, int64_t *out_wait_ms) {
-    for (int p = 0; p < QUEUE_PRIORITIES; p++) {
-        enum service_priority priority = (enum service_priority)p;
-
-        for (int i = 0; i < SERVICE_CLASSES && network->active_count < slots_for(network, priority); i++) {
-            /* In rotation: many reads must not keep an append from a slot. */
-            unsigned at = (network->first_class + (unsigned)i) % SERVICE_CLASSES;
-            struct call *call = take_first_locked(network, (enum service_class)at, priority, now);
-            int64_t wait_ms;
-
-            if (call) {
-                network->first_class = (at + 1) % SERVICE_CLASSES;
-                return call;
-            }
-            if (!queue_first(&network->queue, (enum service_class)at, priority))
-                continue;
-            wait_ms = budget_wait(network->budgets[at], priority, 0, now);
-            if (wait_ms < *out_wait_ms)
-                *out_wait_ms = wait_ms;
-        }
-    }
-    return NULL;
-}
-
 static void refresh_token(struct network *network, bool force) {
     const char *why;
 
@@ -148,7 +94,8 @@ static void refresh_token(struct network *network, bool force) {
         say(network, LOG_WARNING, "%s; the old token stays in use", why);
 }
 
-/* Takes CALL off `active`; AGAIN puts it back into the queue in the same breath, so that raise() finds it. */
+/* Takes CALL off `active`; AGAIN puts it back into the schedule in the same breath, so that raise()
+ * finds it. */
 static void detach(struct network *network, struct call *call, bool again) {
     if (call->transfer)
         curl_multi_remove_handle(network->multi, transfer_easy(call->transfer));
@@ -162,19 +109,17 @@ static void detach(struct network *network, struct call *call, bool again) {
         }
     }
     if (again)
-        queue_put_back(&network->queue, &call->item);
+        schedule_put_back(network->schedule, call);
     pthread_mutex_unlock(&network->lock);
 }
 
 /* Books and reports a call without an answer. */
 static void fail(struct network *network, struct call *call, enum transfer_end end, const char *why) {
-    struct budget *budget = network->budgets[call->item.class_id];
-
     pthread_mutex_lock(&network->lock);
     if (end == TRANSFER_UNSENT)
-        budget_unsent(budget, call->booking);
+        schedule_unsent(network->schedule, call);
     else
-        budget_answered(budget, call->booking, NULL, now_ms());
+        schedule_answered(network->schedule, call, NULL, now_ms());
     pthread_mutex_unlock(&network->lock);
     codec_fail(call->reply, end == TRANSFER_UNSENT ? SERVICE_UNSENT : SERVICE_IN_DOUBT, why);
 }
@@ -202,7 +147,9 @@ static int64_t send_all(struct network *network) {
         pthread_mutex_lock(&network->lock);
         stopping = network->stopping;
         if (!stopping)
-            call = take_locked(network, now_ms(), &wait_ms);
+            call = schedule_take(network->schedule, network->active_count, now_ms(), &wait_ms);
+        if (call)
+            network->active[network->active_count++] = call;
         pthread_mutex_unlock(&network->lock);
         if (stopping)
             return -1;
@@ -214,39 +161,25 @@ static int64_t send_all(struct network *network) {
 
 /* --- the thread: answers --- */
 
-/* The class of some operations is a guess (API.md C20): what they tell counts only when it fits. */
-static bool fits(const struct budget *budget, enum service_op op, int64_t limit) {
-    struct service_budget state;
-
-    if (op != SERVICE_OP_MOVE && op != SERVICE_OP_FOLDER_CREATE && op != SERVICE_OP_FOLDER_RENAME &&
-        op != SERVICE_OP_FOLDER_DELETE)
-        return true;
-    budget_state(budget, 0, now_ms(), &state);
-    return limit == state.limit;
-}
-
 /* Books what became of an answered call. */
 static void settle(struct network *network, const struct call *call, bool throttled) {
     const struct header *header = transfer_header(call->transfer);
-    struct budget *budget = network->budgets[call->item.class_id];
     struct budget_news news = {header->limit, header->remaining, header_reset_ms(header, time(NULL))};
     int64_t wait_ms = throttled ? header_wait_ms(header, time(NULL)) + jitter_ms() : 0;
 
     pthread_mutex_lock(&network->lock);
-    if (!fits(budget, call->op, news.limit))
-        news = (struct budget_news){-1, -1, -1};
     if (throttled)
-        budget_refused(budget, call->booking, &news, wait_ms, now_ms());
+        schedule_refused(network->schedule, call, &news, wait_ms, now_ms());
     else
         /* The headers of a replay may be those of the first answer. */
-        budget_answered(budget, call->booking, header->replayed ? NULL : &news, now_ms());
+        schedule_answered(network->schedule, call, header->replayed ? NULL : &news, now_ms());
     pthread_mutex_unlock(&network->lock);
     if (throttled)
         say(network, LOG_DEBUG, "%s: throttled, next try in %lld ms", service_op_name(call->op),
             (long long)wait_ms);
 }
 
-/* True when the call goes back into the queue. */
+/* True when the call goes back into the schedule. */
 static bool judge(struct network *network, struct call *call, const struct codec_answer *answer) {
     const struct header *header = transfer_header(call->transfer);
     const struct token_line *used = transfer_token(call->transfer);
@@ -327,18 +260,13 @@ static bool collect(struct network *network) {
     return any;
 }
 
-static struct call *take_any(struct network *network) {
-    struct queue_item *item = NULL;
+static struct call *drain(struct network *network) {
+    struct call *call;
 
     pthread_mutex_lock(&network->lock);
-    for (int i = 0; i < SERVICE_CLASSES && !item; i++) {
-        for (int p = 0; p < QUEUE_PRIORITIES && !item; p++)
-            item = queue_first(&network->queue, (enum service_class)i, (enum service_priority)p);
-    }
-    if (item)
-        queue_remove(&network->queue, item);
+    call = schedule_drain(network->schedule);
     pthread_mutex_unlock(&network->lock);
-    return (struct call *)item;
+    return call;
 }
 
 static void end_all(struct network *network) {
@@ -350,7 +278,7 @@ static void end_all(struct network *network) {
         detach(network, call, false);
         call_deliver(call);
     }
-    while ((call = take_any(network)) != NULL) {
+    while ((call = drain(network)) != NULL) {
         codec_fail(call->reply, SERVICE_UNSENT, "cancelled at the end");
         call_deliver(call);
     }
@@ -376,7 +304,7 @@ static void *run(void *arg) {
 
 void network_submit(struct network *network, struct call *call, uint64_t *out_ticket) {
     pthread_mutex_lock(&network->lock);
-    queue_add(&network->queue, &call->item);
+    schedule_add(network->schedule, call);
     if (out_ticket)
         *out_ticket = call->item.ticket;
     pthread_mutex_unlock(&network->lock);
@@ -385,7 +313,7 @@ void network_submit(struct network *network, struct call *call, uint64_t *out_ti
 
 void network_raise(struct network *network, uint64_t ticket, enum service_priority priority) {
     pthread_mutex_lock(&network->lock);
-    queue_raise(&network->queue, ticket, priority);
+    schedule_raise(network->schedule, ticket, priority);
     /* One in flight may come back with a 429, and then waits with its new priority. */
     for (unsigned i = 0; i < network->active_count; i++) {
         struct queue_item *item = &network->active[i]->item;
@@ -398,11 +326,8 @@ void network_raise(struct network *network, uint64_t ticket, enum service_priori
 }
 
 void network_budget(struct network *network, enum service_class class_id, struct service_budget *out) {
-    const struct queue *queue = &network->queue;
-
     pthread_mutex_lock(&network->lock);
-    budget_state(network->budgets[class_id], queue_count(queue, class_id, SERVICE_FOREGROUND), now_ms(), out);
-    out->queued = queue_count(queue, class_id, SERVICE_PREFETCH);
+    schedule_state(network->schedule, class_id, now_ms(), out);
     pthread_mutex_unlock(&network->lock);
 }
 
@@ -410,8 +335,7 @@ void network_budget(struct network *network, enum service_class class_id, struct
 static void network_free(struct network *network) {
     if (network->multi)
         curl_multi_cleanup(network->multi);
-    for (int i = 0; i < SERVICE_CLASSES; i++)
-        budget_destroy(network->budgets[i]);
+    schedule_destroy(network->schedule);
     token_destroy(network->token);
     pthread_mutex_destroy(&network->lock);
     free(network->active);
@@ -433,14 +357,9 @@ void network_destroy(struct network *network) {
 static int set_up(struct network *network) {
     network->active = calloc(network->active_max, sizeof(struct call *));
     network->multi = curl_multi_init();
-    for (int i = 0; i < SERVICE_CLASSES; i++) {
-        network->budgets[i] = budget_create((enum service_class)i);
-        if (!network->budgets[i])
-            return -ENOMEM;
-    }
-    if (!network->active || !network->multi)
+    network->schedule = schedule_create(network->active_max);
+    if (!network->active || !network->multi || !network->schedule)
         return -ENOMEM;
-    queue_init(&network->queue);
     curl_multi_setopt(network->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_MULTIPLEX);
     curl_multi_setopt(network->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long)network->active_max);
     curl_multi_setopt(network->multi, CURLMOPT_MAXCONNECTS, (long)network->active_max);

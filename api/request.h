@@ -17,8 +17,9 @@ struct request {
 int request_set(struct request *request, const char *method, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Sets method and path "/notes/by-filename/NAME" SUFFIX, with every byte of NAME outside RFC 3986's unreserved
- * ones escaped. -EINVAL for names that URL normalisation would eat: empty, "." and ".." (API.md C25). */
+/* Sets method and path "/notes/by-filename/NAME" SUFFIX, with every byte of NAME outside RFC 3986's
+ * unreserved ones escaped. -EINVAL for names that URL normalisation would eat: empty, "." and ".."
+ * (API.md C25). */
 int request_set_named(struct request *request, const char *method, const char *name, const char *suffix);
 
 /* Prints ROOT as the body. 0 or -ENOMEM. */

@@ -18,9 +18,9 @@ int token_read(const char *path, char **out, const char **out_why);
 int token_create(const char *text, const char *path, struct token **out);
 void token_destroy(struct token *token);
 
-/* Reads the file again if it is another one than the last one read. Looks at most once a second, or at once when
- * FORCE. True when the token is another one now. A file that can't be read leaves the token alone and
- * sets *OUT_WHY, once. */
+/* Reads the file again if it is another one than the last one read. Looks at most once a second, or at
+ * once when FORCE. True when the token is another one now. A file that can't be read leaves the token
+ * alone and sets *OUT_WHY, once. */
 bool token_refresh(struct token *token, int64_t now_ms, bool force, const char **out_why);
 
 /* The current token. */

@@ -1,5 +1,5 @@
-/* Tests of api/http, network, transfer, token and origin, against a small server in this program that does as its
- * script says: one step for each request, the last one for all that follow. */
+/* Tests of api/http, network, transfer, token and origin, against a small server in this program that
+ * does as its script says: one step for each request, the last one for all that follow. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -433,8 +433,8 @@ static void no_connection_is_unsent(void **state) {
     service->ops->destroy(service);
 }
 
-/* A TLS handshake that never ends: no byte of the request has left. Those that wait for it share its fate, and
- * not one after the other. */
+/* A TLS handshake that never ends: no byte of the request has left. Those that wait for it share its
+ * fate, and not one after the other. */
 static void no_handshake_is_unsent(void **state) {
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     struct sockaddr_in address = {.sin_family = AF_INET};
