@@ -1,15 +1,16 @@
 /* body: numbered files that hold one text each.
  *
- * A text that must survive is written to a file of its own and only then named in the database, so that a kill between the
- * two leaves a file that nobody knows (body_each finds it at the next start) and never a row without its file. A file is
- * removed only after the commit that forgets it. The length in the database rules: bytes beyond it are an extension
- * whose commit didn't come, or read ahead, and count for nothing.
+ * A text that must survive is written to a file of its own and only then named in the database, so that a
+ * kill between the two leaves a file that nobody knows (body_each finds it at the next start) and never a row
+ * without its file. A file is removed only after the commit that forgets it. The length in the database
+ * rules: bytes beyond it are an extension whose commit didn't come, or read ahead, and count for nothing.
  *
- * Order of writes for safety from power loss: body_sync and a sync of the directory (statedir_sync), then the commit and store_sync.
+ * Order of writes for safety from power loss: body_sync and a sync of the directory (statedir_sync), then the
+ * commit and store_sync.
  *
- * The descriptor is opened with the first reference and closed with the last, so that a body that is dropped can
- * be read to the end. How many are open at a time is for the callers to bound: one per open file and
- * one per transfer, not one per note.
+ * The descriptor is opened with the first reference and closed with the last, so that a body that is dropped
+ * can be read to the end. How many are open at a time is for the callers to bound: one per open file and one
+ * per transfer, not one per note.
  *
  * Called by content (reads, drafts), push (frozen texts) and pull (new versions).
  */
@@ -130,7 +131,8 @@ int body_copy(const struct body *from, uint64_t size, struct body *to, uint64_t 
         ssize_t copied = copy_file_range(from->fd, &in, to->fd, &out, (size_t)(size - (uint64_t)in), 0);
         if (copied < 0 && errno == EINTR)
             continue;
-        /* Not every file system can; what remains is copied (or fails) the plain way. 0: the file is short. */
+        /* Not every file system can; what remains is copied (or fails) the plain way. 0: the file is short.
+         */
         if (copied <= 0)
             return copy_bytes(from, (uint64_t)in, size - (uint64_t)in, to, (uint64_t)out);
     }

@@ -15,8 +15,8 @@
 
 struct body;
 
-/* -EEXIST: a file that a power loss left is in the way, take another number (body_each finds such files at the start).
- * The name is safe from power loss after statedir_sync. */
+/* -EEXIST: a file that a power loss left is in the way, take another number (body_each finds such files at
+ * the start). The name is safe from power loss after statedir_sync. */
 int body_create(int dirfd, uint64_t number, struct body **out);
 /* -ENOENT when the file is gone. */
 int body_open(int dirfd, uint64_t number, struct body **out);
@@ -34,7 +34,8 @@ int body_write(struct body *body, uint64_t offset, const void *data, size_t size
 int body_truncate(struct body *body, uint64_t size);
 /* fdatasync. Any thread; blocks on disk. Once it failed it fails for good. */
 int body_sync(struct body *body);
-/* Writes the first SIZE bytes of FROM to another body at OFFSET (copy_file_range, reflinks where the disk can). */
+/* Writes the first SIZE bytes of FROM to another body at OFFSET (copy_file_range, reflinks where the disk
+ * can). */
 int body_copy(const struct body *from, uint64_t size, struct body *to, uint64_t offset);
 /* CRC-32 (zlib) of SIZE bytes at OFFSET, continuing from CRC (0 at the start). */
 int body_crc(const struct body *body, uint64_t offset, uint64_t size, uint32_t crc, uint32_t *out);

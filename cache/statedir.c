@@ -1,18 +1,20 @@
 /* statedir: who owns the state directory.
  *
- * The lock is flock(2) on state.lock: the kernel drops it with the process, however that ends, and it stays with the
- * process that daemonises. The file holds the owner's pid, for people. It is never removed.
+ * The lock is flock(2) on state.lock: the kernel drops it with the process, however that ends, and it stays
+ * with the process that daemonises. The file holds the owner's pid, for people. It is never removed.
  *
- * An owner is in one of two states: live (a mount: nobody may ask) or draining (statedir_offer was called: it has
- * only unsent data left to send). A draining owner listens on handover.sock. So a newcomer that finds the lock taken
- * tries to connect: no socket, or nobody behind it, is a live mount, -EBUSY at once. Otherwise it was heard, and waits for the lock.
- * The connection itself is the request. One that is just starting or about to offer counts as live.
+ * An owner is in one of two states: live (a mount: nobody may ask) or draining (statedir_offer was called: it
+ * has only unsent data left to send). A draining owner listens on handover.sock. So a newcomer that finds the
+ * lock taken tries to connect: no socket, or nobody behind it, is a live mount, -EBUSY at once. Otherwise it
+ * was heard, and waits for the lock. The connection itself is the request. One that is just starting or about
+ * to offer counts as live.
  *
- * Only the holder of the lock makes or removes the socket: an owner leaves it behind (it may have been killed as
- * well), and the next one removes it. Whoever asks must be of our user or root (SO_PEERCRED); the directory's mode says
- * the same.
+ * Only the holder of the lock makes or removes the socket: an owner leaves it behind (it may have been killed
+ * as well), and the next one removes it. Whoever asks must be of our user or root (SO_PEERCRED); the
+ * directory's mode says the same.
  *
- * Addresses of sockets are short, paths aren't: both sides name the socket through /proc/self/fd/N of the directory.
+ * Addresses of sockets are short, paths aren't: both sides name the socket through /proc/self/fd/N of the
+ * directory.
  *
  * Called by cache (create, destroy, drain) and by `jotsfs flush`.
  */
@@ -77,7 +79,8 @@ static int open_directory(int parent, const char *name, int *out) {
     return 0;
 }
 
-/* Makes directory PATH if it isn't there. The name of a new one is synced: what is synced below it must be found again. */
+/* Makes directory PATH if it isn't there. The name of a new one is synced: what is synced below it must be
+ * found again. */
 static int make_directory(const char *path) {
     if (mkdir(path, 0700) < 0)
         return errno == EEXIST ? 0 : -errno;
@@ -247,8 +250,8 @@ void statedir_close(struct statedir *dir) {
 
     if (!dir)
         return;
-    /* The lock goes before the listener: there is no moment at which a newcomer finds the lock taken and nobody to
-     * ask. The socket file stays: without the lock it isn't ours to remove. */
+    /* The lock goes before the listener: there is no moment at which a newcomer finds the lock taken and
+     * nobody to ask. The socket file stays: without the lock it isn't ours to remove. */
     close(dir->lock);
     dir->lock = -1;
     if (dir->listener >= 0 && write(dir->stop, &one, sizeof one) == sizeof one)

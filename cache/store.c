@@ -4,28 +4,29 @@
  *
  *   writer        of the callers, who hold the cache's lock. synchronous=OFF: it writes the log and never
  *                 syncs, so that a commit costs a few pwrites. What is in the log is safe from kill -9.
- *   checkpointer  of the thread that calls store_checkpoint, synchronous=FULL: moves the log into the database.
+ *   checkpointer  of the thread that calls store_checkpoint, synchronous=FULL: moves the log to the database.
  *   pin           of the same thread: a read transaction that keeps the log from being restarted meanwhile.
  *
  * store_sync is an fdatasync of the log through a descriptor of our own. That covers every commit before it:
- * a commit is frames in the log and nothing else; the log is the same file all the time (only the last connection to
- * close removes it); a frame counts only with the checksums of all before it, so what survives a power loss is a
- * prefix of the commits. Closing that descriptor drops no locks of SQLite: those are fcntl locks on the
- * database and on -shm, and POSIX ties them to these inodes.
+ * a commit is frames in the log and nothing else; the log is the same file all the time (only the last
+ * connection to close removes it); a frame counts only with the checksums of all before it, so what survives
+ * a power loss is a prefix of the commits. Closing that descriptor drops no locks of SQLite: those are fcntl
+ * locks on the database and on -shm, and POSIX ties them to these inodes.
  *
- * Order of writes. A checkpoint syncs the log, writes the database, syncs it, and only then counts the frames as moved
- * (walCheckpoint in SQLite's wal.c). The danger is what follows: a commit that finds everything moved starts the log
- * again from its beginning. Should new frames reach the disk before the new header, a power loss leaves the old header
- * with a part of the old frames, which are older than the database. SQLite syncs the header in that commit; with
- * synchronous=OFF it doesn't. So no commit may ever restart the log. While the checkpoint runs the pin's read
- * transaction forbids it. Afterwards, between two transactions, the log is cut to nothing if all is moved; if commits
- * came meanwhile there is something to move, which forbids it too. Cut, there are no old frames, and a cut that is itself
- * lost in a power loss leaves the whole old log, which says what the database says. (File systems keep a
- * cut and what is written after it in order: no block is used again before its release is on disk.) Should a
- * cut fail, because somebody else reads the database, the writer runs with synchronous=NORMAL until one succeeds.
+ * Order of writes. A checkpoint syncs the log, writes the database, syncs it, and only then counts the frames
+ * as moved (walCheckpoint in SQLite's wal.c). The danger is what follows: a commit that finds everything
+ * moved starts the log again from its beginning. Should new frames reach the disk before the new header, a
+ * power loss leaves the old header with a part of the old frames, which are older than the database. SQLite
+ * syncs the header in that commit; with synchronous=OFF it doesn't. So no commit may ever restart the log.
+ * While the checkpoint runs the pin's read transaction forbids it. Afterwards, between two transactions, the
+ * log is cut to nothing if all is moved; if commits came meanwhile there is something to move, which forbids
+ * it too. Cut, there are no old frames, and a cut that is itself lost in a power loss leaves the whole old
+ * log, which says what the database says. (File systems keep a cut and what is written after it in order: no
+ * block is used again before its release is on disk.) Should a cut fail, because somebody else reads the
+ * database, the writer runs with synchronous=NORMAL until one succeeds.
  *
- * A failed sync is remembered: the kernel reports it once and then forgets the pages. store_sync fails from then on
- * until a checkpoint has brought everything into the database and has cut the log.
+ * A failed sync is remembered: the kernel reports it once and then forgets the pages. store_sync fails from
+ * then on until a checkpoint has brought everything into the database and has cut the log.
  */
 #include "cache/store_internal.h"
 
@@ -206,8 +207,8 @@ static int unpin(struct store *store) {
     return store_execute(store->pin, "COMMIT");
 }
 
-/* Cuts the log to nothing, after moving what isn't moved yet. -EBUSY when somebody reads it (sqlite3 on the command
- * line): later then. */
+/* Cuts the log to nothing, after moving what isn't moved yet. -EBUSY when somebody reads it (sqlite3 on the
+ * command line): later then. */
 static int cut_log(struct store *store) {
     int rc = store_execute(store->writer, "PRAGMA synchronous=NORMAL");
 
@@ -224,7 +225,8 @@ static int cut_log(struct store *store) {
     return store_execute(store->writer, "PRAGMA synchronous=OFF");
 }
 
-/* Moves what is in the log now. *OUT_DONE: the log is cut, or commits came meanwhile and this was the LAST round. */
+/* Moves what is in the log now. *OUT_DONE: the log is cut, or commits came meanwhile and this was the LAST
+ * round. */
 static int checkpoint_round(struct store *store, bool last, bool *out_done) {
     int moved = 0;
 

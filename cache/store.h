@@ -90,8 +90,8 @@ struct store_frozen {
 
 void store_frozen_release(struct store_frozen *frozen);
 
-/* Opens or makes DIR/state.db; blocks on disk. Nothing of a database that is refused is changed. *OUT_WHY: constant text on
- * failure. -EUCLEAN corrupt or not ours, -ENOTSUP newer, else errno. */
+/* Opens or makes DIR/state.db; blocks on disk. Nothing of a database that is refused is changed. *OUT_WHY:
+ * constant text on failure. -EUCLEAN corrupt or not ours, -ENOTSUP newer, else errno. */
 int store_open(const char *dir, struct store **out, const char **out_why);
 void store_close(struct store *store);
 
@@ -114,15 +114,16 @@ int store_get_meta(struct store *store, const char *key, char **out);
 int store_each_node(struct store *store, int (*each)(struct store_node *node, void *arg), void *arg);
 int store_each_frozen(struct store *store, int (*each)(struct store_frozen *frozen, void *arg), void *arg);
 
-/* A number never given out before, 100 at least, also after kill -9 (inodes, body files: one sequence). Cheap: reserves
- * blocks. 0 on failure. After a power loss, numbers may come again whose rows were lost. */
+/* A number never given out before, 100 at least, also after kill -9 (inodes, body files: one sequence).
+ * Cheap: reserves blocks. 0 on failure. After a power loss, numbers may come again whose rows were lost. */
 uint64_t store_next_number(struct store *store);
 
-/* Power-loss safety of all commits so far: fdatasync of the write-ahead log. Any thread, no lock needed; blocks on
- * disk. A failure is an error to be reported, never ignored; it stays until a checkpoint has saved everything. */
+/* Power-loss safety of all commits so far: fdatasync of the write-ahead log. Any thread, no lock needed;
+ * blocks on disk. A failure is an error to be reported, never ignored; it stays until a checkpoint has saved
+ * everything. */
 int store_sync(struct store *store);
-/* Moves the log into the database, on a connection of its own. Any one thread, no lock needed; blocks on disk. 0
- * also when somebody else's reading leaves a part for later. */
+/* Moves the log into the database, on a connection of its own. Any one thread, no lock needed; blocks on
+ * disk. 0 also when somebody else's reading leaves a part for later. */
 int store_checkpoint(struct store *store);
 
 #endif

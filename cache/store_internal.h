@@ -54,14 +54,14 @@ int store_execute(sqlite3 *db, const char *sql);
 /* The writer is ours until store_leave; pairs nest. */
 void store_enter(struct store *store);
 void store_leave(struct store *store);
-/* Runs a bound statement that returns no rows, unless the transaction has failed, and makes it ready for the next use. A
- * failure fails the transaction. BOUND: SQLite's result of binding. */
+/* Runs a bound statement that returns no rows, unless the transaction has failed, and makes it ready for the
+ * next use. A failure fails the transaction. BOUND: SQLite's result of binding. */
 int store_run(struct store *store, enum store_statement which, int bound);
 
 /* --- store_rows.c: the layout --- */
 
-/* The SQL that makes table number INDEX, in malloc'ed memory of SQLite (sqlite3_free); *OUT_NAME: constant. NULL past the
- * end (and when out of memory). */
+/* The SQL that makes table number INDEX, in malloc'ed memory of SQLite (sqlite3_free); *OUT_NAME: constant.
+ * NULL past the end (and when out of memory). */
 char *store_layout(size_t index, const char **out_name);
 /* Prepares all statements. */
 int store_prepare(struct store *store);

@@ -5,15 +5,15 @@
  * start makes it anew.
  *
  * Checking. Nothing is repaired or removed here. Before SQLite sees the file its header must show our
- * application_id and a version that we know; that refuses strangers' and newer files without touching them. The
- * version and the layout are then read again through SQLite, as the log may hold newer ones. A refused database is closed
- * without the checkpoint that SQLite does at the last close. A log without its database is refused too: SQLite would
- * play it into the new one.
- * The whole database is read (quick_check) only when the machine went down under it: as long as a process has it open,
- * meta holds the boot's id. Kill -9 can't tear pages, a power loss on a disk that lies can.
+ * application_id and a version that we know; that refuses strangers' and newer files without touching them.
+ * The version and the layout are then read again through SQLite, as the log may hold newer ones. A refused
+ * database is closed without the checkpoint that SQLite does at the last close. A log without its database is
+ * refused too: SQLite would play it into the new one. The whole database is read (quick_check) only when the
+ * machine went down under it: as long as a process has it open, meta holds the boot's id. Kill -9 can't tear
+ * pages, a power loss on a disk that lies can.
  *
- * Order of writes at open: log created (with its header synced) by the commit of the boot's id, log synced, directory
- * synced. From then on commits sync nothing (store.c).
+ * Order of writes at open: log created (with its header synced) by the commit of the boot's id, log synced,
+ * directory synced. From then on commits sync nothing (store.c).
  */
 #include <assert.h>
 #include <errno.h>
@@ -250,7 +250,8 @@ static void read_boot_id(char *out, size_t size) {
     out[strcspn(out, "\n")] = 0;
 }
 
-/* Reads all pages if the last process that had the database open didn't close it and the machine was started since. */
+/* Reads all pages if the last process that had the database open didn't close it and the machine was started
+ * since. */
 static int check_after_power_loss(struct store *store, const char *boot) {
     char *last = NULL;
     bool sound = true;
@@ -396,8 +397,8 @@ int store_open(const char *dir, struct store **out, const char **out_why) {
     return 0;
 }
 
-/* The checkpointer closes last: SQLite then moves the whole log, syncs the database and removes the log. When that
- * fails the log stays, and the next open reads it. */
+/* The checkpointer closes last: SQLite then moves the whole log, syncs the database and removes the log. When
+ * that fails the log stays, and the next open reads it. */
 void store_close(struct store *store) {
     if (!store)
         return;

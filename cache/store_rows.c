@@ -3,10 +3,11 @@
  * A table of columns per record is the only place that knows both the C fields and the SQL: the
  * CREATE, the upsert and the SELECT are made from it, and one loop binds or reads a row.
  * Rows keep the number (seq) they got when they were first put, so that they are read in the order they were
- * made. Names are BLOBs: they may hold any bytes. The tables are STRICT, and what doesn't fit its field when it
- * is read is corruption (-EUCLEAN), never cut to size.
+ * made. Names are BLOBs: they may hold any bytes. The tables are STRICT, and what doesn't fit its field when
+ * it is read is corruption (-EUCLEAN), never cut to size.
  *
- * The first column is the inode, the key. A change of the tables here is a new layout: STORE_VERSION in store_open.c.
+ * The first column is the inode, the key. A change of the tables here is a new layout: STORE_VERSION in
+ * store_open.c.
  */
 #include <assert.h>
 #include <errno.h>

@@ -1,23 +1,26 @@
 /* tail: one file of records per note: what was appended and isn't known to be on the server.
  *
- * A record is a header of six little-endian fields and the bytes:
+ * A record is a header of five little-endian fields and the bytes:
  *
  *   magic u32 | length u32 | epoch u64 | flags u32 | crc u32 | LENGTH bytes
  *
- * The checksum (zlib's CRC-32) covers the four fields before it and the bytes. Flags are 0; others belong to a newer version.
+ * The checksum (zlib's CRC-32) covers the four fields before it and the bytes. Flags are 0; others belong to
+ * a newer version.
  *
- * Order of writes. A record goes to the known end of the file in one pwritev and counts when that call has returned whole:
- * then kill -9 can't take it back. A kill within the call leaves a part, which is the end of the file and fails its
- * checksum, so tail_open cuts it off: nobody was told that it was written. A part that an error left (disk
- * full) is cut at once, or, if that fails too, before the next record: bytes beyond the end are never kept, as they would
- * follow a shorter record. After a power loss any block since the last tail_sync may be missing; the records before
- * the first missing one survive, and those are what tail_sync had promised.
+ * Order of writes. A record goes to the known end of the file in one pwritev and counts when that call has
+ * returned whole: then kill -9 can't take it back. A kill within the call leaves a part, which is the end of
+ * the file and fails its checksum, so tail_open cuts it off: nobody was told that it was written. A part that
+ * an error left (disk full) is cut at once, or, if that fails too, before the next record: bytes beyond the
+ * end are never kept, as they would follow a shorter record. After a power loss any block since the last
+ * tail_sync may be missing; the records before the first missing one survive, and those are what tail_sync
+ * had promised.
  *
- * Epochs. A tail whose bytes are all on the server is replaced by a new file of another epoch, first in the database, then here: records of
- * another epoch than the database's are what a kill between the two left, and were sent. tail_create never touches the old
- * file's bytes, so that those who hold a reference can read on.
+ * Epochs. A tail whose bytes are all on the server is replaced by a new file of another epoch, first in the
+ * database, then here: records of another epoch than the database's are what a kill between the two left, and
+ * were sent. tail_create never touches the old file's bytes, so that those who hold a reference can read on.
  *
- * In memory there is one number per record, where its bytes begin logically; the header's size gives the place in the file.
+ * In memory there is one number per record, where its bytes begin logically; the header's size gives the
+ * place in the file.
  *
  * Called by content, under the cache's lock, except for tail_sync.
  */
@@ -147,8 +150,8 @@ static int scan_checksum(struct scan *scan, uint64_t offset, size_t size, uint32
     return 0;
 }
 
-/* Looks at the record at OFFSET. *OUT_SIZE: that of its bytes, 0 if it is a bad one. -ENOTSUP: a good one with flags that
- * we don't know. */
+/* Looks at the record at OFFSET. *OUT_SIZE: that of its bytes, 0 if it is a bad one. -ENOTSUP: a good one
+ * with flags that we don't know. */
 static int scan_record(struct scan *scan, uint64_t offset, uint64_t epoch, size_t *out_size) {
     const unsigned char *bytes;
     struct header header;
@@ -334,8 +337,8 @@ static uint64_t record_end(const struct tail *tail, size_t index) {
     return index + 1 < tail->count ? tail->starts[index + 1] : tail->size;
 }
 
-/* Copies bytes from OFFSET on out of FILE, which holds FILLED bytes of the file from those on, headers included. The
- * number copied. */
+/* Copies bytes from OFFSET on out of FILE, which holds FILLED bytes of the file from those on, headers
+ * included. The number copied. */
 static size_t pick(const struct tail *tail, uint64_t offset, const char *file, size_t filled, char *out,
                    size_t size) {
     size_t index = find_record(tail, offset);
@@ -359,7 +362,8 @@ int tail_read(struct tail *tail, uint64_t offset, void *out, size_t size) {
 
     if (offset > tail->size || size > tail->size - offset)
         return -EIO;
-    /* Records are often short lines: what lies between them is read along, not skipped with a call for each. */
+    /* Records are often short lines: what lies between them is read along, not skipped with a call for each.
+     */
     while (size > 0) {
         size_t index = find_record(tail, offset);
         uint64_t place = data_place(tail, index) + (offset - tail->starts[index]);

@@ -1,4 +1,5 @@
-/* Tests of cache/tail: what survives cuts, flipped bits, full disks and kills. TEST_SEED=N repeats a random run. */
+/* Tests of cache/tail: what survives cuts, flipped bits, full disks and kills. TEST_SEED=N repeats a random
+ * run. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -19,11 +19,13 @@ unsigned watch_synced(const char *suffix);
 /* The same for ftruncate to less than the file had. */
 unsigned watch_shortened(const char *suffix);
 
-/* Watches directory ROOT, from now on: its names count as saved, the files as empty. Meanwhile nothing is really synced. */
+/* Watches directory ROOT, from now on: its names count as saved, the files as empty. Meanwhile nothing is
+ * really synced. */
 void watch_start(const char *root);
 void watch_stop(void);
-/* Makes directory INTO what a power loss now would leave of ROOT. Strict: nothing but what was synced. Otherwise any of the
- * blocks written since may have made it too, with a file's shortening in its place among them. */
+/* Makes directory INTO what a power loss now would leave of ROOT. Strict: nothing but what was synced.
+ * Otherwise any of the blocks written since may have made it too, with a file's shortening in its place among
+ * them. */
 void watch_power_loss(const char *into, bool strict);
 
 #endif
