@@ -103,7 +103,7 @@ int control_getattr(struct control *control, uint64_t ino, struct cache_entry *o
         return -ENOENT;
     if (kind)
         mode = S_IFREG | (kind->text ? 0444 : 0200);
-    *out = (struct cache_entry){.attr = control->attr, .valid_ms = VALID_MS};
+    *out = (struct cache_entry){.attr = control->attr, .valid_ms = VALID_MS, .attr_valid_ms = VALID_MS};
     out->attr.st_ino = ino;
     out->attr.st_mode = mode & ~control->umask;
     out->attr.st_nlink = kind ? 1 : 2;

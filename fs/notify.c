@@ -1,7 +1,15 @@
-/* The notifier. An invalidation with data waits in the kernel for READs and WRITEs under way on that inode, one
- * of an entry for a CREATE in that directory (LESSONS.md), so it can only be sent by a thread that nobody waits
- * for and that holds nothing. Changes are queued by the cache, under its lock, and coalesced: per inode, and
- * per (directory, name); an inode that is told twice is told with data if either was.
+/* The notifier. Some notifications wait in the kernel, uninterruptibly: one with data for the READs and WRITEs under way on that
+ * inode, one of an entry for whoever holds its directory's lock, which is whoever waits for our answer to a
+ * CREATE, UNLINK or LOOKUP there (LESSONS.md). So they are sent by a thread that nobody waits for and that holds nothing.
+ *
+ * That isn't enough: a daemon that is killed while a thread of it waits like this never dies. The thread keeps
+ * /dev/fuse open, so the connection isn't aborted, so the requests that it waits for never end, and the mount hangs until
+ * somebody writes to /sys/fs/fuse/connections/N/abort (seen with SIGSEGV under a storm of changes). Therefore
+ *   - inodes are notified of attributes only, which never waits. That suffices: with AUTO_INVAL_DATA read(2) asks for new
+ *     attributes first and drops the pages when mtime or size differ; only a mapping made before sees them later;
+ *   - entries of a directory stay queued while a request that holds its lock is in our hands (notify_hold).
+ *
+ * Changes are queued by the cache, under its lock, and coalesced per inode and per (directory, name).
  *
  * States: idle (no session; changes are dropped), armed (thread runs), disarmed (changes are dropped, the thread
  * ends after the call that it is in). At shutdown notify_stop comes while the workers and the park still
@@ -27,7 +35,6 @@
 
 struct change {
     UT_hash_handle hh;
-    bool data; /* of an inode: its content too */
     /* The key, as bytes: an inode (name is empty), or a name in directory `ino`. */
     uint64_t ino;
     char name[];
@@ -38,7 +45,8 @@ struct notify {
     struct fuse_session *session;
     pthread_mutex_t lock; /* takes nothing after it; guards all below */
     pthread_cond_t changed;
-    struct change *queue; /* uthash, in the order of arrival */
+    struct change *queue;     /* uthash, in the order of arrival */
+    struct notify_hold holds; /* head of a ring */
     bool armed, ending;
 };
 
@@ -60,19 +68,16 @@ static struct change *change_make(uint64_t ino, const char *name) {
 }
 
 /* Queues it, or joins it with an equal one. Memory that is short loses it: the timeouts bound the harm. */
-static void notify_queue(struct notify *notify, uint64_t ino, const char *name, bool data) {
+static void notify_queue(struct notify *notify, uint64_t ino, const char *name) {
     struct change *change = change_make(ino, name), *known = NULL;
 
     if (!change)
         return;
-    change->data = data;
     pthread_mutex_lock(&notify->lock);
     if (notify->armed) {
         size_t size = key_size(strlen(name) + 1);
         HASH_FIND(hh, notify->queue, &change->ino, size, known);
-        if (known) {
-            known->data = known->data || data;
-        } else {
+        if (!known) {
             HASH_ADD_KEYPTR(hh, notify->queue, &change->ino, size, change);
             if (change->hh.tbl)
                 change = NULL;
@@ -84,12 +89,13 @@ static void notify_queue(struct notify *notify, uint64_t ino, const char *name, 
 }
 
 void notify_inode(uint64_t ino, bool data, void *arg) {
-    notify_queue(arg, ino, "", data);
+    (void)data;
+    notify_queue(arg, ino, "");
 }
 
 void notify_entry(uint64_t dir, const char *name, uint64_t ino, void *arg) {
     (void)ino;
-    notify_queue(arg, dir, name, false);
+    notify_queue(arg, dir, name);
 }
 
 static void notify_clear_locked(struct notify *notify) {
@@ -101,13 +107,55 @@ static void notify_clear_locked(struct notify *notify) {
     }
 }
 
+/* --- directories that are locked --- */
+
+void notify_hold(struct notify *notify, struct notify_hold *hold, uint64_t dir) {
+    pthread_mutex_lock(&notify->lock);
+    hold->dir = dir;
+    hold->prev = &notify->holds;
+    hold->next = notify->holds.next;
+    hold->next->prev = hold;
+    notify->holds.next = hold;
+    pthread_mutex_unlock(&notify->lock);
+}
+
+void notify_let_go(struct notify *notify, struct notify_hold *hold) {
+    pthread_mutex_lock(&notify->lock);
+    if (hold->next) {
+        hold->prev->next = hold->next;
+        hold->next->prev = hold->prev;
+        hold->next = NULL;
+        if (notify->queue)
+            pthread_cond_signal(&notify->changed);
+    }
+    pthread_mutex_unlock(&notify->lock);
+}
+
+static bool is_held_locked(const struct notify *notify, uint64_t dir) {
+    for (const struct notify_hold *hold = notify->holds.next; hold != &notify->holds; hold = hold->next)
+        if (hold->dir == dir)
+            return true;
+    return false;
+}
+
+/* Takes the first change that can be sent at once off the queue, or NULL. */
+static struct change *notify_take_locked(struct notify *notify) {
+    for (struct change *change = notify->queue; change; change = change->hh.next) {
+        if (change->name[0] && is_held_locked(notify, change->ino))
+            continue;
+        HASH_DEL(notify->queue, change);
+        return change;
+    }
+    return NULL;
+}
+
 /* --- the thread --- */
 
 static void notify_send(struct notify *notify, const struct change *change) {
     if (change->name[0])
         fuse_lowlevel_notify_inval_entry(notify->session, change->ino, change->name, strlen(change->name));
     else
-        fuse_lowlevel_notify_inval_inode(notify->session, change->ino, change->data ? 0 : -1, 0);
+        fuse_lowlevel_notify_inval_inode(notify->session, change->ino, -1, 0);
 }
 
 static void *notify_main(void *arg) {
@@ -115,12 +163,11 @@ static void *notify_main(void *arg) {
 
     pthread_mutex_lock(&notify->lock);
     while (!notify->ending) {
-        struct change *change = notify->queue;
+        struct change *change = notify_take_locked(notify);
         if (!change) {
             pthread_cond_wait(&notify->changed, &notify->lock);
             continue;
         }
-        HASH_DEL(notify->queue, change);
         pthread_mutex_unlock(&notify->lock);
         notify_send(notify, change);
         free(change);
@@ -139,6 +186,7 @@ int notify_create(struct notify **out) {
         return -ENOMEM;
     pthread_mutex_init(&notify->lock, NULL);
     pthread_cond_init(&notify->changed, NULL);
+    notify->holds.next = notify->holds.prev = &notify->holds;
     *out = notify;
     return 0;
 }

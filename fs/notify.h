@@ -9,6 +9,11 @@
 
 struct notify;
 
+struct notify_hold {
+    struct notify_hold *next, *prev;
+    uint64_t dir;
+};
+
 /* -ENOMEM. Changes told before notify_start are dropped: the kernel has nothing then. */
 int notify_create(struct notify **out);
 /* Starts the thread. SESSION must live until notify_stop has returned. -EAGAIN. */
@@ -17,6 +22,12 @@ int notify_start(struct notify *notify, struct fuse_session *session);
 /* For struct cache_events; ARG is the struct notify. They only queue. */
 void notify_inode(uint64_t ino, bool data, void *arg);
 void notify_entry(uint64_t dir, const char *name, uint64_t ino, void *arg);
+
+/* For as long as a request is in our hands that makes the kernel hold directory DIR's lock: entries of DIR stay queued. HOLD is
+ * the caller's memory, in use until notify_let_go. */
+void notify_hold(struct notify *notify, struct notify_hold *hold, uint64_t dir);
+/* Harmless if HOLD (zero-initialised) isn't in use. */
+void notify_let_go(struct notify *notify, struct notify_hold *hold);
 
 /* Drops what is queued and takes nothing more. Doesn't wait for the notification under way. */
 void notify_disarm(struct notify *notify);

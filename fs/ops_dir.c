@@ -71,12 +71,18 @@ void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) 
     fuse_reply_err(req, 0);
 }
 
+static int try_fsyncdir(struct request *request) {
+    return control_is_ino(request->ino) ? 0 : cache_fsync_dir(request->context->cache, request->ino);
+}
+
 void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *file) {
-    struct request_context *context = fuse_req_userdata(req);
-    int rc = control_is_ino(ino) ? 0 : cache_fsync_dir(context->cache, ino);
+    static const struct request_kind kind = {
+        .attempt = try_fsyncdir, .reply = request_reply_status, .locks = true};
+    struct request *request = request_create(req, &kind, ino, NULL);
 
     (void)data_only, (void)file;
-    fuse_reply_err(req, -rc);
+    if (request)
+        request_run(request);
 }
 
 /* --- READDIR --- */
@@ -221,13 +227,14 @@ static void readdir_request(fuse_req_t req, const struct request_kind *kind, uin
 }
 
 void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_readdir, reply_readdir};
+    static const struct request_kind kind = {.attempt = try_readdir, .reply = reply_readdir, .locks = true};
 
     readdir_request(req, &kind, ino, size, offset, file);
 }
 
 void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_readdirplus, reply_readdir};
+    static const struct request_kind kind = {
+        .attempt = try_readdirplus, .reply = reply_readdir, .locks = true};
 
     readdir_request(req, &kind, ino, size, offset, file);
 }

@@ -76,7 +76,7 @@ static void reply_open(struct request *request, int rc) {
 }
 
 void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_open, reply_open};
+    static const struct request_kind kind = {.attempt = try_open, .reply = reply_open};
     struct request *request = file_request(req, &kind, ino, file);
 
     if (request)
@@ -86,8 +86,8 @@ void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
 static int try_create(struct request *request) {
     if (control_has(request->ino, request->name))
         return -EPERM;
-    int rc = cache_make(request->context->cache, request->ino, request->name, request->mode, request->file.flags,
-                        &request->parked.waiter, &request->entry, &request->opened);
+    int rc = cache_make(request->context->cache, request->ino, request->name, request->mode,
+                        request->file.flags, &request->parked.waiter, &request->entry, &request->opened);
     if (rc)
         return rc;
     rc = keep_file(request);
@@ -111,7 +111,7 @@ static void reply_create(struct request *request, int rc) {
 }
 
 void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_create, reply_create};
+    static const struct request_kind kind = {.attempt = try_create, .reply = reply_create, .locks = true};
     struct request *request = file_request(req, &kind, dir, file);
 
     if (!request)
@@ -151,7 +151,7 @@ static void reply_read(struct request *request, int rc) {
 }
 
 void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_read, reply_read};
+    static const struct request_kind kind = {.attempt = try_read, .reply = reply_read};
     struct request *request = file_request(req, &kind, ino, file);
 
     if (!request)
@@ -177,7 +177,7 @@ static void reply_write(struct request *request, int rc) {
 
 void op_write(fuse_req_t req, fuse_ino_t ino, const char *data, size_t size, off_t offset,
               struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_write, reply_write};
+    static const struct request_kind kind = {.attempt = try_write, .reply = reply_write};
     struct request *request = file_request(req, &kind, ino, file);
 
     if (!request)
@@ -203,7 +203,7 @@ static int try_fsync(struct request *request) {
 }
 
 void op_fsync(fuse_req_t req, fuse_ino_t ino, int data_only, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_fsync, request_reply_status};
+    static const struct request_kind kind = {.attempt = try_fsync, .reply = request_reply_status};
     struct request *request = file_request(req, &kind, ino, file);
 
     (void)data_only;
@@ -218,7 +218,7 @@ static int try_fallocate(struct request *request) {
 /* Only the form that posix_fallocate uses: there is nothing to reserve, no hole to punch. */
 void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t length,
                   struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_fallocate, request_reply_status};
+    static const struct request_kind kind = {.attempt = try_fallocate, .reply = request_reply_status};
     struct request *request;
 
     if (mode != 0 || control_is_ino(ino)) {

@@ -33,7 +33,7 @@ static void reply_lookup(struct request *request, int rc) {
 }
 
 void op_lookup(fuse_req_t req, fuse_ino_t dir, const char *name) {
-    static const struct request_kind kind = {try_lookup, reply_lookup};
+    static const struct request_kind kind = {.attempt = try_lookup, .reply = reply_lookup, .locks = true};
     struct request *request = request_create(req, &kind, dir, name);
 
     if (request)
@@ -65,7 +65,7 @@ static int try_getattr(struct request *request) {
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_getattr, request_reply_attr};
+    static const struct request_kind kind = {.attempt = try_getattr, .reply = request_reply_attr};
     struct request *request = request_create(req, &kind, ino, NULL);
 
     (void)file;
@@ -104,7 +104,7 @@ static int try_setattr(struct request *request) {
 }
 
 void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, struct fuse_file_info *file) {
-    static const struct request_kind kind = {try_setattr, request_reply_attr};
+    static const struct request_kind kind = {.attempt = try_setattr, .reply = request_reply_attr};
     struct request *request = request_create(req, &kind, ino, NULL);
 
     if (!request)

@@ -33,7 +33,8 @@ static int try_mknod(struct request *request) {
 }
 
 void op_mknod(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, dev_t device) {
-    static const struct request_kind kind = {try_mknod, request_reply_entry};
+    static const struct request_kind kind = {
+        .attempt = try_mknod, .reply = request_reply_entry, .locks = true};
 
     (void)device;
     name_request(req, &kind, dir, name, mode);
@@ -47,7 +48,8 @@ static int try_mkdir(struct request *request) {
 }
 
 void op_mkdir(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode) {
-    static const struct request_kind kind = {try_mkdir, request_reply_entry};
+    static const struct request_kind kind = {
+        .attempt = try_mkdir, .reply = request_reply_entry, .locks = true};
 
     name_request(req, &kind, dir, name, mode);
 }
@@ -59,7 +61,8 @@ static int try_unlink(struct request *request) {
 }
 
 void op_unlink(fuse_req_t req, fuse_ino_t dir, const char *name) {
-    static const struct request_kind kind = {try_unlink, request_reply_status};
+    static const struct request_kind kind = {
+        .attempt = try_unlink, .reply = request_reply_status, .locks = true};
 
     name_request(req, &kind, dir, name, 0);
 }
@@ -71,7 +74,8 @@ static int try_rmdir(struct request *request) {
 }
 
 void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name) {
-    static const struct request_kind kind = {try_rmdir, request_reply_status};
+    static const struct request_kind kind = {
+        .attempt = try_rmdir, .reply = request_reply_status, .locks = true};
 
     name_request(req, &kind, dir, name, 0);
 }
@@ -85,7 +89,8 @@ static int try_rename(struct request *request) {
 
 void op_rename(fuse_req_t req, fuse_ino_t dir, const char *name, fuse_ino_t new_dir, const char *new_name,
                unsigned flags) {
-    static const struct request_kind kind = {try_rename, request_reply_status};
+    static const struct request_kind kind = {
+        .attempt = try_rename, .reply = request_reply_status, .locks = true};
     struct request *request = request_create(req, &kind, dir, name);
 
     if (!request)

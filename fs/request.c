@@ -28,6 +28,10 @@ static void request_finish(struct parked *parked, int rc) {
     struct request *request = request_of(parked);
 
     request->kind->reply(request, rc);
+    if (request->kind->locks) {
+        notify_let_go(request->context->notify, &request->holds[0]);
+        notify_let_go(request->context->notify, &request->holds[1]);
+    }
     for (size_t i = 0; i < sizeof(request->owned) / sizeof(request->owned[0]); i++)
         free(request->owned[i]);
     free(request->buffer);
@@ -80,6 +84,12 @@ struct request *request_create(fuse_req_t req, const struct request_kind *kind, 
 }
 
 void request_run(struct request *request) {
+    struct notify *notify = request->context->notify;
+
+    if (request->kind->locks)
+        notify_hold(notify, &request->holds[0], request->ino);
+    if (request->kind->locks && request->new_dir)
+        notify_hold(notify, &request->holds[1], request->new_dir);
     park_run(request->context->park, &request->parked);
 }
 
@@ -118,5 +128,6 @@ void request_reply_attr(struct request *request, int rc) {
     if (rc < 0)
         fuse_reply_err(request->parked.req, -rc);
     else
-        fuse_reply_attr(request->parked.req, &request->entry.attr, request_timeout(request->entry.attr_valid_ms));
+        fuse_reply_attr(request->parked.req, &request->entry.attr,
+                        request_timeout(request->entry.attr_valid_ms));
 }

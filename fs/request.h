@@ -11,6 +11,7 @@
 
 #include "cache/cache.h"
 #include "fs/fuse.h"
+#include "fs/notify.h"
 #include "fs/park.h"
 
 struct control;
@@ -24,6 +25,7 @@ struct request_context {
     struct park *park;
     struct control *control;
     struct handles *handles;
+    struct notify *notify;
 };
 
 /* Constant tables, one per kind of request. */
@@ -32,6 +34,8 @@ struct request_kind {
     int (*attempt)(struct request *request);
     /* Replies, once; gives back what attempt took if nobody receives it. */
     void (*reply)(struct request *request, int rc);
+    /* The kernel holds the lock of directory `ino` (and `new_dir`) until it is answered. */
+    bool locks;
 };
 
 struct request {
@@ -62,6 +66,7 @@ struct request {
     uint64_t *counted; /* READDIRPLUS: inodes that got a lookup; malloc'ed */
     size_t counted_size;
 
+    struct notify_hold holds[2];
     char *owned[3]; /* copies of name, new_name, data */
 };
 
