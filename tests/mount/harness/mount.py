@@ -83,13 +83,14 @@ class Mount:
     def start(self, **options: Any) -> Mount:
         """In the foreground, and waits until it is mounted."""
         self.options |= options
-        before = table.row(self.path)
+        was_there = self.is_mounted  # a dead mount, which jotsfs has to clean up
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(self.command("-f"), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=self.env, umask=0o022, start_new_session=True,
                                             preexec_fn=_die_with_parent)
-        eventually(lambda: table.row(self.path) not in (None, before) or self.process.poll() is not None, 30,
-                   f"{self.path} is mounted")
+        eventually(lambda: self.is_mounted or self.process.poll() is not None, 30, f"{self.path} is mounted")
+        if was_there:
+            eventually(lambda: self.errno(os.stat, self.path) == "OK", 30, f"{self.path} is alive")
         if self.process.poll() is not None:
             raise AssertionError(f"jotsfs ended with status {self.process.returncode}:\n{self.log}")
         return self
