@@ -90,7 +90,7 @@ class Mount:
                                             preexec_fn=_die_with_parent)
         eventually(lambda: self.is_mounted or self.process.poll() is not None, 30, f"{self.path} is mounted")
         if was_there:
-            eventually(lambda: self.errno(os.stat, self.path) == "OK", 30, f"{self.path} is alive")
+            eventually(lambda: self.errno(os.listdir, self.path) == "OK", 30, f"{self.path} is alive")
         if self.process.poll() is not None:
             raise AssertionError(f"jotsfs ended with status {self.process.returncode}:\n{self.log}")
         return self
