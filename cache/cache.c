@@ -249,7 +249,7 @@ static int load_facts(struct cache *cache)
     free(value);
     value = NULL;
     if (store_get_meta(cache->store, "writable", &value) == 0 && value)
-        cache->pull.probed = true;
+        cache->pull.probed = cache->pull.probe_answered = true;
     free(value);
     value = NULL;
     if (store_get_meta(cache->store, "listed", &value) == 0 && value)
@@ -278,7 +278,7 @@ static int load(struct cache *cache)
     if (err == 0)
         err = remove_strays(cache);
     /* The check of what changed meanwhile runs behind the first look. */
-    cache->pull.poll_wanted = true;
+    cache->pull.poll_wanted = cache->pull.listed;
     cache->pull.sweep_wanted = true;
     return err;
 }
@@ -356,6 +356,8 @@ int cache_create(const struct cache_config *config, struct service *service, str
     cache->tree.root->r.mtime_ns = cache->tree.root->r.ctime_ns = cache_time_ns(cache);
     cache->tree.root->r.uid = cache->tree.root->r.gid = UINT32_MAX;
     cache->synced_at_ms = cache_now_ms(cache);
+    if (config->read_only)
+        cache->pull.probed = cache->pull.probe_answered = true;
     *out = cache;
     return 0;
 }
@@ -376,6 +378,14 @@ static void wait_until(struct cache *cache, int64_t at_ms)
     (void)pthread_cond_timedwait(&cache->wake, &cache->lock, &until);
 }
 
+/* The token was accepted or refused; without state, also whether it may write. */
+static bool is_proven(const struct cache *cache)
+{
+    if (cache->link.account == ACCOUNT_UNKNOWN)
+        return false;
+    return cache->had_state || cache->pull.probe_answered || cache->link.account != ACCOUNT_OK;
+}
+
 int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
 {
     int64_t until = cache_now_ms(cache) + timeout_ms;
@@ -384,10 +394,10 @@ int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
     *out_why = NULL;
     pthread_mutex_lock(&cache->lock);
     cache_kick(cache);
-    while (cache->link.account == ACCOUNT_UNKNOWN && cache->link.state != LINK_OFFLINE && !cache->pull.error &&
-           cache_now_ms(cache) < until)
+    while (!is_proven(cache) && cache->link.state != LINK_OFFLINE && !cache->pull.error && cache_now_ms(cache) < until)
         wait_until(cache, until);
-    if (cache->link.account == ACCOUNT_UNAUTHENTICATED || (cache->link.account == ACCOUNT_FORBIDDEN && !cache->had_state)) {
+    if (cache->link.account == ACCOUNT_UNAUTHENTICATED ||
+        (cache->link.account == ACCOUNT_FORBIDDEN && !cache->had_state)) {
         err = -EACCES;
         if (asprintf(out_why, "the service refuses the token: %s",
                      cache->link.message ? cache->link.message : "no reason given") < 0)

@@ -69,6 +69,7 @@ struct cache_config {
     unsigned settle_delete_ms;      /* 10,000 */
     uint64_t cache_size_bytes;      /* clean bodies kept at most; 0: no bound */
     enum cache_fsync fsync;
+    bool read_only;                  /* mounted read-only: nothing is ever sent that changes something */
     bool append_only;               /* notes born by >> are locked streams */
     char *const *local_globs;       /* NULL-terminated or NULL */
     uid_t uid;

@@ -59,7 +59,7 @@ struct pull {
     uint64_t folder_change;  /* sequence of the last own change of a folder */
     uint64_t polls;          /* completed ones */
     int error;               /* of the last poll, negative errno */
-    bool probe_failed;
+    bool probe_failed, probe_answered;
     bool probed;             /* whether the token may write is known, or being asked */
     struct cache_waiter *waiters;  /* of polls */
 };

@@ -6,11 +6,12 @@
  *           when the rewrite began
  *
  * Order of writes, so that kill -9 between any two of them loses nothing that was accepted:
- *   first append after clean:  empty tail file -> transaction (content = tail, epoch) -> record
+ *   first append after clean:  transaction (content = tail, epoch) -> empty tail file -> record
  *   further appends:           record
  *   first rewrite after clean: draft file with the content so far -> transaction -> bytes in place
  *   back to base:              transaction -> files removed
- * A file that no row refers to is removed at the next start; a row never refers to a file that isn't there.
+ * A file that no row refers to is removed at the next start; a row never refers to a file that isn't there, but for a tail: a
+ * missing one is empty, and what an older epoch left in it doesn't count (tail.h).
  * The bytes become safe from power loss by cache_fsync or the sync thread (sync.c).
  *
  * Cost of an append to a file that is open: one pwritev, no allocation, one lock; of the first after clean
@@ -231,27 +232,32 @@ static int begin_tail(struct cache *cache, struct node *node)
     node->r.tail_epoch = store_next_number(cache->store);
     if (!node->r.tail_epoch)
         return -EIO;
-    err = tail_create(statedir_tails(cache->dir), node->r.ino, node->r.tail_epoch, &node->tail);
+    node->r.content = STORE_CONTENT_TAIL;
+    node->r.tail_from = 0;
+    node->r.changed_at = cache_time(cache);
+    err = cache_save(cache, node);
+    if (err == 0)
+        err = tail_create(statedir_tails(cache->dir), node->r.ino, node->r.tail_epoch, &node->tail);
     if (err == 0) {
-        node->r.content = STORE_CONTENT_TAIL;
-        node->r.tail_from = 0;
-        node->r.changed_at = cache_time(cache);
         memset(&node->utf8, 0, sizeof(node->utf8));
-        err = cache_save(cache, node);
+        return 0;
     }
-    if (err < 0) {
-        node->r.tail_epoch = before.tail_epoch;
-        node->r.content = before.content;
-        node->r.changed_at = before.changed_at;
-        tail_put(node->tail);
-        node->tail = NULL;
-    }
+    node->r.tail_epoch = before.tail_epoch;
+    node->r.content = before.content;
+    node->r.changed_at = before.changed_at;
+    (void)cache_save(cache, node);
     return err;
+}
+
+/* Only text can go to the service; what stays here may be anything (swap files). */
+static int check_text(const struct node *node, const void *data, size_t size)
+{
+    return node->r.scratch ? 0 : text_utf8_fragment(data, size);
 }
 
 static int append_to_draft(struct cache *cache, struct node *node, const void *data, size_t size)
 {
-    int err = text_utf8_fragment(data, size);
+    int err = check_text(node, data, size);
 
     if (err == 0)
         err = body_write(node->draft, node->draft_size, data, size);
@@ -270,6 +276,10 @@ int content_append(struct cache *cache, struct node *node, const void *data, siz
     if (err < 0 && err != -ESTALE)
         return err;
     err = check_room(cache, node, content_size(node) + size);
+    if (err < 0)
+        return err;
+    if (node->r.scratch)
+        err = content_draft(cache, node, false);
     if (err < 0)
         return err;
     /* A draft that still waits for an answer about an earlier tail goes on as a draft. */
@@ -381,7 +391,7 @@ int content_draft(struct cache *cache, struct node *node, bool empty)
 
 int content_write(struct cache *cache, struct node *node, const void *data, size_t size, uint64_t offset)
 {
-    int err = text_utf8_fragment(data, size);
+    int err = check_text(node, data, size);
 
     if (err == 0)
         err = check_room(cache, node, offset + size);

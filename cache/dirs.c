@@ -127,19 +127,21 @@ static void vacate(struct cache *cache, struct node *node)
 /* Unlink of a locked note asks the service, which may refuse (API.md C16). */
 static int delete_locked(struct cache *cache, struct node *node, struct cache_waiter *waiter)
 {
-    if (waiter->stage & STAGE_DELETED) {
-        int err = node->r.error ? node->r.error : waiter->error;
+    int64_t now = cache_now_ms(cache);
 
-        if (node->delete_now) { /* no answer in time */
-            node->delete_now = false;
-            return -EAGAIN;
-        }
+    if (waiter->stage & STAGE_DELETED) {
+        int err = node->r.error;
+
+        if (node->delete_now && now < (int64_t)waiter->mark) /* woken by something else */
+            return cache_wait_on(cache, &node->waiters, waiter, (int64_t)waiter->mark - now);
+        node->delete_now = false;
         node->r.error = 0;
         return err ? err : -EAGAIN;
     }
     if (cache->link.state == LINK_OFFLINE)
         return -EAGAIN;
     waiter->stage |= STAGE_DELETED;
+    waiter->mark = (uint64_t)(now + CACHE_AWAIT_MS);
     node->delete_now = true;
     tree_mark_dirty(&cache->tree, node);
     cache_kick(cache);
@@ -326,6 +328,7 @@ static void set_scratch(struct cache *cache, struct node *node)
 {
     if (!node->r.folder && !node->r.id && !node->frozen)
         node->r.scratch = names_is_scratch(node->r.name, cache->config.local_globs);
+    (void)content_check(cache, node);
     node->line_at_ms = 0;
     node->batch_max = SERVICE_BULK_MAX;
 }

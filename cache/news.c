@@ -37,11 +37,17 @@ static struct node *folder_node(struct cache *cache, int64_t id)
 {
     struct node *folder = id ? tree_find_folder(&cache->tree, id) : cache->tree.root;
 
-    if (folder && (folder->dir || folder == cache->tree.root))
+    if (folder)
         return folder;
-    if (!folder)
+    if (!cache->pull.listing_folders)
         cache->pull.folders_wanted = true;
     return cache->tree.root;
+}
+
+/* Where what belongs into FOLDER is shown: in the root while that folder is deleted here. */
+static struct node *shown_folder(struct cache *cache, struct node *folder)
+{
+    return folder->dir ? folder : cache->tree.root;
 }
 
 /* Does want stand where base stands? Then it follows. */
@@ -128,7 +134,7 @@ static int apply_place(struct cache *cache, struct node *node, const struct serv
     dir = folder_node(cache, node->r.base_folder);
     node->r.base_dir = dir->r.ino;
     if (err == 0 && follow)
-        err = place_shown(cache, node, dir);
+        err = place_shown(cache, node, shown_folder(cache, dir));
     return err;
 }
 
@@ -193,7 +199,7 @@ static void apply_cold_version(struct cache *cache, struct node *node, const str
  * go behind what the note has; a rewrite has no ancestor and ends in a conflict copy (reconcile.c). */
 static struct node *meet_local(struct cache *cache, const struct service_note *note)
 {
-    struct node *dir = folder_node(cache, note->folder_id);
+    struct node *dir = shown_folder(cache, folder_node(cache, note->folder_id));
     char shown[NAMES_MAX_SHOWN + 1];
     struct node *node;
 

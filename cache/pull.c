@@ -445,6 +445,8 @@ void pull_probe_done(struct cache *cache, const struct completion *call)
 {
     const struct service_reply *reply = call->reply;
 
+    cache->pull.probe_answered = true;
+    pthread_cond_broadcast(&cache->wake);
     if (reply->outcome == SERVICE_REFUSED && reply->error == SERVICE_ERROR_NOT_FOUND) {
         cache_begin(cache);
         (void)store_put_meta(cache->store, "writable", "1");

@@ -185,7 +185,7 @@ static enum plan_body describe_body(struct round *round, struct node *node)
 static void describe_note(struct round *round, struct node *node)
 {
     struct plan_note *note = &round->notes[round->note_count++];
-    bool gone = !node->dir;
+    bool gone = !node->dir || node->delete_now;
 
     *note = (struct plan_note){
         .ino = node->r.ino,
@@ -196,7 +196,7 @@ static void describe_note(struct round *round, struct node *node)
         .base_dir = node->r.base_dir,
         .locked = node->r.locked,
         .rich = node->r.rich,
-        .want_name = node->r.name,
+        .want_name = gone ? NULL : node->r.name,
         .want_dir = node->r.dir,
         .want_locked = node->r.want_locked && node->r.append_born,
         .local = node->r.scratch,

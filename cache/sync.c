@@ -262,7 +262,7 @@ static void dispatch(struct cache *cache, struct completion *call)
 
 static bool is_write(const struct completion *call)
 {
-    return service_op_writes(call->call.op);
+    return call->kind == CALL_PROBE || service_op_writes(call->call.op);
 }
 
 static void handle_replies(struct cache *cache)

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <syslog.h>
@@ -30,6 +31,7 @@ static int make_cache(const struct options *options, const struct cache_events *
         .cache_size_bytes = options->cache_size_bytes,
         .fsync = options->fsync,
         .append_only = options->append_only,
+        .read_only = options->read_only,
         .local_globs = options->local,
         .uid = options->uid,
         .gid = options->gid,
@@ -40,6 +42,20 @@ static int make_cache(const struct options *options, const struct cache_events *
     };
 
     return cache_create(&config, service, out, out_why);
+}
+
+/* What is wrong with the token file, said before anything is started. */
+static int check_token_file(const char *path, char **out_why) {
+    const char *why = NULL;
+    char *token = NULL;
+    int rc = http_read_token(path, &token, &why);
+
+    if (token)
+        explicit_bzero(token, strlen(token));
+    free(token);
+    if (rc < 0 && asprintf(out_why, "%s: %s", path, why ? why : strerrordesc_np(-rc)) < 0)
+        *out_why = NULL;
+    return rc;
 }
 
 int backend_open(const struct options *options, const char *token_file, const char *token,
@@ -54,7 +70,9 @@ int backend_open(const struct options *options, const char *token_file, const ch
     struct service *service;
     struct cache *cache;
 
-    int rc = http_service_create(&http, &service);
+    int rc = token_file ? check_token_file(token_file, out_why) : 0;
+    if (rc == 0)
+        rc = http_service_create(&http, &service);
     if (rc < 0)
         return rc;
     rc = make_cache(options, events, log, service, &cache, out_why);
