@@ -40,7 +40,8 @@ def assert_one_clear_line(output: child.Output, *words: str) -> None:
 @pytest.mark.parametrize("arguments", [
     [], ["-o"], ["-x", "MNT"], ["--nonsense", "MNT"], ["http://127.0.0.1:1/api/v1", "MNT", "extra"],
     ["MNT", "-o", "nonsense"], ["MNT", "-o", "ttl"], ["MNT", "-o", "ttl=soon"], ["MNT", "-o", "ttl=-1"],
-    ["MNT", "-o", "fsync=maybe"], ["MNT", "-o", "cache_size=much"], ["MNT", "-o", "umask=9"], ["status"], ["flush"],
+    ["MNT", "-o", "fsync=maybe"], ["MNT", "-o", "cache_size=much"], ["MNT", "-o", "umask=9"],
+    ["MNT", "-o", "local=*.tmp,local=a/b"], ["status"], ["flush"],
 ], ids=" ".join)
 def test_wrong_usage(tmp_path: Path, arguments: list[str]) -> None:
     env = {"HOME": str(tmp_path), "FRESHJOTS_TOKEN": "mn_unused", "FRESHJOTS_BASE_URL": "http://127.0.0.1:1/api/v1"}

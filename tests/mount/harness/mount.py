@@ -220,6 +220,8 @@ class Mount:
             self.background_pid = next(iter(processes.find(str(self.path))), None)
         if self.is_mounted and not self._try_unmount():
             table.detach(self.path)
+            if self.is_running:
+                os.kill(self.pid, signal.SIGTERM)  # somebody works in it: it would live as long as they do
         try:
             if self.process or self.background_pid:
                 self.wait_exit(float(self.options["drain_timeout"]) + 10)

@@ -38,6 +38,19 @@ def find(mark: str) -> list[int]:
             if any(wanted in word for word in cmdline(pid) + environ(pid)) and is_running(pid)]
 
 
+def inside(directory: Path) -> list[int]:
+    """Processes that work in DIRECTORY or below."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            where = Path(os.readlink(f"/proc/{int(entry)}/cwd"))
+        except (ValueError, OSError):
+            continue
+        if where.is_relative_to(directory):
+            found.append(int(entry))
+    return found
+
+
 def end(pid: int, number: int = signal.SIGKILL, timeout_s: float = 10) -> None:
     """Sends the signal and waits until the process, which need not be a child, is gone."""
     try:
