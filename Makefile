@@ -11,7 +11,7 @@ PYTHON  := /usr/bin/python3
 
 FUZZ_SECONDS  ?= 60
 TOP_LEVEL     := fs api cache tests packaging Makefile README.md LICENSE
-LIBRARIES     := fuse3 libcurl libcjson sqlite3 libutf8proc zlib
+LIBRARIES     := fuse3 libcurl libcjson sqlite3 libutf8proc zlib libcrypt
 TEST_LIBRARY  := cmocka
 
 ifeq ($(origin CC),default)

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cache/account.h"
 #include "cache/base.h"
 #include "cache/cache_internal.h"
 #include "cache/content.h"
@@ -277,6 +278,8 @@ static int load(struct cache *cache)
     }
     if (err == 0)
         err = remove_strays(cache);
+    if (err == 0)
+        err = account_load(cache);
     /* The check of what changed meanwhile runs behind the first look. */
     cache->pull.poll_wanted = cache->pull.listed;
     cache->pull.sweep_wanted = true;
@@ -381,7 +384,9 @@ static void wait_until(struct cache *cache, int64_t at_ms)
 /* The token was accepted or refused; without state, also whether it may write. */
 static bool is_proven(const struct cache *cache)
 {
-    if (cache->link.account == ACCOUNT_UNKNOWN)
+    if (cache->identity == IDENTITY_FOREIGN)
+        return true;
+    if (cache->link.account == ACCOUNT_UNKNOWN || cache->identity == IDENTITY_ASKING)
         return false;
     return cache->had_state || cache->pull.probe_answered || cache->link.account != ACCOUNT_OK;
 }
@@ -396,7 +401,13 @@ int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
     cache_kick(cache);
     while (!is_proven(cache) && cache->link.state != LINK_OFFLINE && !cache->pull.error && cache_now_ms(cache) < until)
         wait_until(cache, until);
-    if (cache->link.account == ACCOUNT_UNAUTHENTICATED ||
+    if (cache->identity == IDENTITY_FOREIGN) {
+        err = -EACCES;
+        if (asprintf(out_why,
+                     "the token belongs to another account than the state in %s: use its own with -o state_dir=DIR",
+                     cache->config.state_dir) < 0)
+            *out_why = NULL;
+    } else if (cache->link.account == ACCOUNT_UNAUTHENTICATED ||
         (cache->link.account == ACCOUNT_FORBIDDEN && !cache->had_state)) {
         err = -EACCES;
         if (asprintf(out_why, "the service refuses the token: %s",

@@ -60,6 +60,8 @@ struct cache_clock {
     void *arg;
 };
 
+enum { CACHE_FINGERPRINT_SIZE = 384 };
+
 enum cache_fsync { CACHE_FSYNC_LOCAL, CACHE_FSYNC_SERVER };
 
 struct cache_config {
@@ -75,6 +77,10 @@ struct cache_config {
     uid_t uid;
     gid_t gid;
     mode_t umask;
+    /* Salted hash of the token: with the salt of SETTING (an earlier result), or a fresh one (NULL). 0 or -errno. May be NULL: then
+     * the account isn't checked. */
+    int (*fingerprint)(const char *setting, char *out, void *arg);
+    void *fingerprint_arg;
     const struct cache_clock *clock;   /* NULL: the system's */
     struct cache_events events;        /* members may be NULL */
     void (*log)(int level, const char *text, void *arg);  /* level: syslog priority; any thread, lock held: must not block long */

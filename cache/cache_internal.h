@@ -28,6 +28,9 @@ enum {
 enum link_state { LINK_UNKNOWN, LINK_ONLINE, LINK_OFFLINE };
 enum account_state { ACCOUNT_UNKNOWN, ACCOUNT_OK, ACCOUNT_UNAUTHENTICATED, ACCOUNT_FORBIDDEN, ACCOUNT_READ_ONLY };
 
+/* Is the token of the account that the state belongs to? (account.c) */
+enum identity { IDENTITY_TRUSTED, IDENTITY_ASKING, IDENTITY_FOREIGN };
+
 struct link {
     enum link_state state;
     enum account_state account;
@@ -91,6 +94,11 @@ struct cache {
     enum text_rule rule;     /* learned (API.md C1) */
     int64_t note_cap;        /* bytes per note, learned */
     int64_t storage_used, storage_cap;  /* -1 = unknown */
+    enum identity identity;
+    char fingerprint[CACHE_FINGERPRINT_SIZE];  /* of a token that is new here */
+    bool identity_asked;
+    unsigned identity_asks;
+    int64_t identity_retry_ms;
     uint64_t bodies, body_bytes;        /* cached */
     struct cache_waiter *flush_waiters;
     struct garbage *garbage; /* files to remove once the open transaction is committed */

@@ -57,7 +57,8 @@ static bool is_due(struct cache *cache)
 
 static bool known_offline(const struct cache *cache)
 {
-    return cache->link.state == LINK_OFFLINE || cache->link.account == ACCOUNT_UNAUTHENTICATED ||
+    return cache->link.state == LINK_OFFLINE || cache->identity != IDENTITY_TRUSTED ||
+           cache->link.account == ACCOUNT_UNAUTHENTICATED ||
            cache->link.account == ACCOUNT_FORBIDDEN;
 }
 

@@ -270,10 +270,14 @@ static int describe(struct round *round)
         next = node->dirty_next;
         if (outcome_settle(round->cache, node))
             continue;
-        if (node->r.folder)
+        if (node->r.folder) {
             describe_folder(round, node);
-        else
-            describe_note(round, node);
+            continue;
+        }
+        describe_note(round, node);
+        /* Looking closer may have shown that a rewrite changed nothing. */
+        if (outcome_settle(round->cache, node))
+            round->note_count--;
     }
     return 0;
 }

@@ -66,7 +66,7 @@ static int describe_all(struct cache *cache, struct cache_status *status)
 static int fill(struct cache *cache, struct cache_status *status)
 {
     status->online = cache->link.state == LINK_ONLINE;
-    status->account = link_account_name(cache->link.account);
+    status->account = cache->identity == IDENTITY_FOREIGN ? "another account" : link_account_name(cache->link.account);
     status->notes = cache->tree.notes;
     status->folders = cache->tree.folders;
     status->bodies = cache->bodies;

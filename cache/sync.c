@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache/account.h"
 #include "cache/content.h"
 #include "cache/fetch.h"
 #include "cache/link.h"
@@ -253,6 +254,9 @@ static void dispatch(struct cache *cache, struct completion *call)
     case CALL_FOLDERS:
         pull_folders_done(cache, call);
         break;
+    case CALL_IDENTITY:
+        account_done(cache, call);
+        break;
     case CALL_PROBE:
         pull_probe_done(cache, call);
         break;
@@ -363,8 +367,13 @@ void sync_round(struct cache *cache, int64_t *out_at_ms)
     do {
         cache->kicked = false;
         handle_replies(cache);
-        pull_tick(cache, out_at_ms);
-        push_tick(cache, out_at_ms);
+        account_tick(cache);
+        if (cache->identity == IDENTITY_TRUSTED) {
+            pull_tick(cache, out_at_ms);
+            push_tick(cache, out_at_ms);
+        } else if (cache->identity == IDENTITY_ASKING && cache->identity_retry_ms > cache_now_ms(cache)) {
+            *out_at_ms = cache->identity_retry_ms;
+        }
         empty_outbox(cache);
     } while (cache->completions);
     make_all_durable(cache, out_at_ms);

@@ -10,6 +10,7 @@ enum call_kind {
     CALL_POLL,     /* pull.c */
     CALL_SWEEP,
     CALL_FOLDERS,
+    CALL_IDENTITY, /* account.c */
     CALL_PROBE,    /* may the token write? (pull.c) */
 };
 

@@ -21,8 +21,9 @@
 
 enum { SLICE_MS = 100, LINES_MAX = 50 };
 
-static int make_cache(const struct options *options, const struct cache_events *events, struct log *log,
-                      struct service *service, struct cache **out, char **out_why) {
+static int make_cache(const struct options *options, struct credentials *credentials,
+                      const struct cache_events *events, struct log *log, struct service *service,
+                      struct cache **out, char **out_why) {
     struct cache_config config = {
         .state_dir = options->state_dir,
         .ttl_ms = (unsigned)options->ttl_ms,
@@ -36,6 +37,8 @@ static int make_cache(const struct options *options, const struct cache_events *
         .uid = options->uid,
         .gid = options->gid,
         .umask = options->umask,
+        .fingerprint = credentials_fingerprint,
+        .fingerprint_arg = credentials,
         .events = *events,
         .log = log_text,
         .log_arg = log,
@@ -58,24 +61,24 @@ static int check_token_file(const char *path, char **out_why) {
     return rc;
 }
 
-int backend_open(const struct options *options, const char *token_file, const char *token,
+int backend_open(const struct options *options, struct credentials *credentials,
                  const struct cache_events *events, struct log *log, struct cache **out, char **out_why) {
     struct http_config http = {
         .base_url = options->url,
-        .token = token,
-        .token_file = token_file,
+        .token = credentials->text,
+        .token_file = credentials->file,
         .log = log_text,
         .log_arg = log,
     };
     struct service *service;
     struct cache *cache;
 
-    int rc = token_file ? check_token_file(token_file, out_why) : 0;
+    int rc = credentials->file ? check_token_file(credentials->file, out_why) : 0;
     if (rc == 0)
         rc = http_service_create(&http, &service);
     if (rc < 0)
         return rc;
-    rc = make_cache(options, events, log, service, &cache, out_why);
+    rc = make_cache(options, credentials, events, log, service, &cache, out_why);
     if (rc < 0) {
         service->ops->destroy(service);
         return rc;

@@ -10,6 +10,8 @@ struct credentials {
 /* Takes the token out of the environment, where neither children nor /proc/PID/environ show it afterwards.
  * TOKEN_FILE: of the options, may be NULL. -ENOENT: there is none; -ENOMEM. Call before there are threads. */
 int credentials_init(struct credentials *out, const char *token_file);
+/* Salted hash of the token, for cache_config.fingerprint (ARG: struct credentials). Takes some ms. */
+int credentials_fingerprint(const char *setting, char *out, void *arg);
 void credentials_release(struct credentials *token);
 
 #endif

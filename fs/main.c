@@ -73,7 +73,7 @@ static int start_backend(struct parts *parts, const struct options *options, str
     }
     signals_block();
     int rc =
-        backend_open(options, credentials->file, credentials->text, &events, log, &parts->cache, out_why);
+        backend_open(options, credentials, &events, log, &parts->cache, out_why);
     credentials_release(credentials);
     if (rc < 0)
         return rc;
