@@ -229,7 +229,7 @@ static bool stored_as_sent(struct cache *cache, struct node *node, const struct 
 void outcome_made(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date)
 {
     struct store_frozen *frozen = node->frozen;
-    bool content = frozen->op != SERVICE_OP_PATCH || (frozen->fields & PLAN_CONTENT);
+    bool content = frozen->op == SERVICE_OP_PATCH ? (frozen->fields & PLAN_CONTENT) != 0 : frozen->op != SERVICE_OP_MOVE;
     bool as_sent = content && frozen->body && stored_as_sent(cache, node, note);
     struct service_note made = *note;
 
