@@ -19,7 +19,7 @@ import pytest
 from harness.mounts import Mounts
 from harness.service import Service
 
-STEPS = int(os.environ.get("JOTSFS_STEPS", "400"))
+STEPS = int(os.environ.get("JOTSFS_STEPS", "1500"))
 SEEDS = [int(os.environ["JOTSFS_SEED"])] if "JOTSFS_SEED" in os.environ else [1, 2, 3, 4]
 
 FILES = ("a", "b", "c", "dé", "note with space")
@@ -165,8 +165,8 @@ def is_ours_alone(action: Action, plain: Path) -> bool:
     names = [Path(word) for word in action[1:] if isinstance(word, str)]
     if action[0] == "rename" and (plain / names[0]).is_dir() and len(names[1].parts) > 1:
         return True
-    made = {"rename": names[1:], "write": names[:1], "append": names[:1], "replace": names[:1], "make": names[:1],
-            "hold": names[:1]}.get(str(action[0]), [])
+    made = {"rename": names[1:], "write": names[:1], "append": names[:1], "make": names[:1], "hold": names[:1],
+            "replace": [names[0], Path(f"{names[0]}.tmp")] if names else []}.get(str(action[0]), [])
     leaves = names[0] if action[0] == "rename" else None
     directories = [Path(), *(path.relative_to(plain) for path in plain.iterdir() if path.is_dir())]
     return any((plain / directory / name.name).exists() and directory / name.name not in (name, leaves)
