@@ -72,8 +72,7 @@ static int start_backend(struct parts *parts, const struct options *options, str
         events.arg = parts->notify;
     }
     signals_block();
-    int rc =
-        backend_open(options, credentials, &events, log, &parts->cache, out_why);
+    int rc = backend_open(options, credentials, &events, log, &parts->cache, out_why);
     credentials_release(credentials);
     if (rc < 0)
         return rc;

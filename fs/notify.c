@@ -7,7 +7,8 @@
  * somebody writes to /sys/fs/fuse/connections/N/abort (seen with SIGSEGV under a storm of changes). Therefore
  *   - inodes are notified of attributes only, which never waits. That suffices: with AUTO_INVAL_DATA read(2) asks for new
  *     attributes first and drops the pages when mtime or size differ; only a mapping made before sees them later;
- *   - entries of a directory stay queued while a request that holds its lock is in our hands (notify_hold).
+ *   - entries of a directory stay queued while a request that holds its lock is in our hands (notify_hold). What is left is a
+ *     request that takes the lock just as the notification is sent, then waits, and a kill while it does.
  *
  * Changes are queued by the cache, under its lock, and coalesced per inode and per (directory, name).
  *
