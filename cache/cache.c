@@ -309,7 +309,7 @@ static void explain(char **out_why, const char *dir, int err, const char *why, i
     if (err == -EBUSY && owner > 0) {
         if (asprintf(out_why, "state directory %s is in use by another jotsfs (pid %d)", dir, owner) < 0)
             *out_why = NULL;
-    } else if (asprintf(out_why, "state directory %s: %s", dir, why ? why : strerror(-err)) < 0) {
+    } else if (asprintf(out_why, "state directory %s: %s", dir, why ? why : strerrordesc_np(-err)) < 0) {
         *out_why = NULL;
     }
 }
@@ -329,11 +329,11 @@ int cache_create(const struct cache_config *config, struct service *service, str
 {
     struct cache *cache = calloc(1, sizeof(*cache));
     const char *why = NULL;
-    int owner = 0, err = cache ? 0 : -ENOMEM;
+    int owner = 0, err;
 
     *out_why = NULL;
-    if (err < 0)
-        return err;
+    if (!cache)
+        return -ENOMEM;
     cache->config = *config;
     cache->clock = config->clock ? *config->clock : system_clock;
     cache->service = service;

@@ -94,7 +94,7 @@ int cache_commit(struct cache *cache)
     if (--cache->depth > 0)
         return err;
     if (err < 0)
-        cache_log(cache, LOG_ERR, "state directory: cannot commit: %s", strerror(-err));
+        cache_log(cache, LOG_ERR, "state directory: cannot commit: %s", strerrordesc_np(-err));
     collect_garbage(cache, err == 0);
     return err;
 }

@@ -94,6 +94,8 @@ static int place_shown(struct cache *cache, struct node *node, struct node *dir)
     struct node *former_dir = node->dir, *other;
     int err;
 
+    if (!node->r.base_shown)
+        return -EINVAL;
     (void)snprintf(shown, sizeof(shown), "%s", node->r.base_shown);
     other = tree_child(dir, shown);
     if (other && node->r.folder && !other->r.folder && other->r.id && follows(other)) {

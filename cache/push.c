@@ -304,7 +304,7 @@ static void move_to_end(struct cache *cache, struct node *node)
 static void start_failed(struct round *round, struct node *node, int err)
 {
     if (err != -EAGAIN)
-        cache_log(round->cache, LOG_ERR, "cannot prepare a request: %s", strerror(-err));
+        cache_log(round->cache, LOG_ERR, "cannot prepare a request: %s", strerrordesc_np(-err));
     node->retry_at_ms = round->now + 1000;
     wake_at(round, node->retry_at_ms);
 }

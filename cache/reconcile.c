@@ -187,7 +187,7 @@ static void check_rewrite(struct cache *cache, struct node *node, const struct s
     release_sides(&sides);
     node->checked = err == 0;
     if (err < 0) {
-        cache_log(cache, LOG_ERR, "cannot compare a note with the service's version: %s", strerror(-err));
+        cache_log(cache, LOG_ERR, "cannot compare a note with the service's version: %s", strerrordesc_np(-err));
         node->retry_at_ms = cache_now_ms(cache) + CACHE_AWAIT_MS;
     }
 }

@@ -165,7 +165,7 @@ static int submit(struct cache *cache, struct completion *call)
 /* It can't even be sent: as if there were no network, so that it is tried again. */
 static void fail_call(struct cache *cache, struct completion *call, int err)
 {
-    cache_log(cache, LOG_ERR, "cannot send a request: %s", strerror(-err));
+    cache_log(cache, LOG_ERR, "cannot send a request: %s", strerrordesc_np(-err));
     call->reply = calloc(1, sizeof(*call->reply));
     if (call->reply) {
         call->reply->outcome = SERVICE_UNSENT;
@@ -356,7 +356,7 @@ static void make_all_durable(struct cache *cache, int64_t *out_at_ms)
         pthread_mutex_lock(&cache->lock);
     }
     if (err < 0)
-        cache_log(cache, LOG_ERR, "state directory: cannot make data durable: %s", strerror(-err));
+        cache_log(cache, LOG_ERR, "state directory: cannot make data durable: %s", strerrordesc_np(-err));
 }
 
 /* --- the loop --- */

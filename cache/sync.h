@@ -42,7 +42,7 @@ void sync_call_queue(struct cache *cache, struct completion *call);
 /* One round without waiting: replies, polls, pushes, durability. Gives the lock up while it syncs and submits. *OUT_AT_MS: when
  * to look again at the latest. The sync thread's body; unit tests call it themselves. */
 void sync_round(struct cache *cache, int64_t *out_at_ms);
-void *sync_thread(void *cache);
+void *sync_thread(void *arg);
 /* Makes everything safe from power loss, after the thread has ended. */
 void sync_finish(struct cache *cache);
 

@@ -70,7 +70,7 @@ int backend_open(const struct options *options, struct credentials *credentials,
         .log = log_text,
         .log_arg = log,
     };
-    struct service *service;
+    struct service *service = NULL;
     struct cache *cache;
 
     int rc = credentials->file ? check_token_file(credentials->file, out_why) : 0;

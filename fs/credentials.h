@@ -12,6 +12,6 @@ struct credentials {
 int credentials_init(struct credentials *out, const char *token_file);
 /* Salted hash of the token, for cache_config.fingerprint (ARG: struct credentials). Takes some ms. */
 int credentials_fingerprint(const char *setting, char *out, void *arg);
-void credentials_release(struct credentials *token);
+void credentials_release(struct credentials *credentials);
 
 #endif

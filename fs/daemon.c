@@ -58,8 +58,8 @@ int daemon_wait(struct daemon *daemon, pid_t pid) {
 
 static void tell(struct daemon *daemon, const char *report, size_t size) {
     /* The waiting process may be gone; there is nobody else to tell. */
-    if (write(daemon->report, report, size) < 0)
-        size = 0;
+    ssize_t written = write(daemon->report, report, size);
+    (void)written;
     close(daemon->report);
     daemon->report = -1;
 }

@@ -158,10 +158,11 @@ static int read_path(const char *value, void *out) {
 /* OUT is the struct options: the list grows. */
 static int read_local(const char *value, void *out) {
     struct options *options = out;
-    char **local = reallocarray(options->local, options->local_count + 2, sizeof(*local));
+    char **local;
 
     if (!*value || strchr(value, '/'))
         return -EINVAL;
+    local = reallocarray(options->local, options->local_count + 2, sizeof(*local));
     if (!local)
         return -ENOMEM;
     options->local = local;
