@@ -100,7 +100,8 @@ def test_a_bad_mountpoint(mount: Mounts, kind: str) -> None:
     assert_one_clear_line(output, str(jots.path))
 
 
-@pytest.mark.parametrize("url", ["http://example.com/api/v1", "ftp://127.0.0.1/", "https://user@example.com/api/v1", "nonsense"])
+@pytest.mark.parametrize("url", ["http://example.com/api/v1", "ftp://127.0.0.1/", "https://user@example.com/api/v1",
+                                 "nonsense"])
 def test_urls_that_must_not_have_the_token(mount: Mounts, url: str) -> None:
     jots = mount.new(env={"FRESHJOTS_BASE_URL": url})
     output = jots.start_background()
