@@ -117,6 +117,15 @@ static void learn_rule(struct cache *cache, const struct node *node, size_t text
     (void)cache_commit(cache);
 }
 
+/* A version that we made is no news to a rewrite or delete that waits. */
+static void pass_ancestor(struct node *node)
+{
+    if (node->r.content != STORE_CONTENT_DRAFT && node->dir)
+        return;
+    node->r.ancestor_updated_at = node->r.updated_at;
+    node->r.ancestor_bytes = node->r.base_size;
+}
+
 /* Base after our append of TEXT. */
 static void advance(struct cache *cache, struct node *node, const char *text, size_t size,
                     const struct service_receipt *receipt)
@@ -141,10 +150,8 @@ static void advance(struct cache *cache, struct node *node, const char *text, si
         node->r.updated_at = receipt->updated_at;
     node->r.appended_at = -1;
     node->r.settled = !cache->pull.sizeless;
-    if (node->r.content == STORE_CONTENT_DRAFT) {
-        node->r.ancestor_updated_at = node->r.updated_at;
-        node->r.ancestor_bytes = node->r.base_size;
-    }
+    if (expected < 0 || node->r.base_size == expected) /* else somebody else's bytes are in it, too */
+        pass_ancestor(node);
 }
 
 /* A node that has just got its note. */
@@ -254,6 +261,7 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
     consume(cache, node);
     if (node->r.content == STORE_CONTENT_DRAFT)
         reconcile_set_ancestor(cache, node);
+    pass_ancestor(node);
     finish(cache, node);
     (void)cache_commit(cache);
 }
