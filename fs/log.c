@@ -15,6 +15,13 @@
 
 enum { LINE_SIZE = 2048 };
 
+/* Names and messages come from the server: no control characters for the terminal. */
+static void disarm(char *line, size_t length) {
+    for (size_t i = 0; i < length; i++)
+        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7F)
+            line[i] = '?';
+}
+
 void log_text(int level, const char *text, void *log) {
     const struct log *to = log;
     char line[LINE_SIZE];
@@ -30,6 +37,7 @@ void log_text(int level, const char *text, void *log) {
         length = LINE_SIZE - 1;
         line[LINE_SIZE - 2] = '\n';
     }
+    disarm(line, (size_t)length - 1);
     /* There is nobody to tell that stderr is gone. */
     if (write(STDERR_FILENO, line, (size_t)length) < 0)
         return;
