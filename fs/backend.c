@@ -70,12 +70,13 @@ int backend_open(const struct options *options, struct credentials *credentials,
         .log = log_text,
         .log_arg = log,
     };
-    struct service *service = NULL;
+    struct service *service;
     struct cache *cache;
+    int rc;
 
-    int rc = credentials->file ? check_token_file(credentials->file, out_why) : 0;
-    if (rc == 0)
-        rc = http_service_create(&http, &service);
+    if (credentials->file && (rc = check_token_file(credentials->file, out_why)) < 0)
+        return rc;
+    rc = http_service_create(&http, &service);
     if (rc < 0)
         return rc;
     rc = make_cache(options, credentials, events, log, service, &cache, out_why);

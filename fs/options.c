@@ -9,12 +9,8 @@
  */
 #include "fs/options.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fnmatch.h>
-#include <grp.h>
-#include <limits.h>
-#include <pwd.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,12 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fs/values.h"
+
 #define DEFAULT_URL "https://freshjots.com/api/v1"
 
 #define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
-
-/* Longest time that an option may name: 30 days, in ms still an unsigned int. */
-#define SECONDS_MAX (30 * 86400)
 
 __attribute__((format(printf, 2, 3))) static int complain(char **out_why, const char *format, ...) {
     va_list args;
@@ -39,121 +34,7 @@ __attribute__((format(printf, 2, 3))) static int complain(char **out_why, const 
     return -EINVAL;
 }
 
-/* --- values --- */
-
-static int read_seconds(const char *value, void *out) {
-    uint64_t *ms = out;
-    char *end;
-
-    errno = 0;
-    double seconds = strtod(value, &end);
-    if (errno || end == value || *end || !(seconds >= 0 && seconds <= SECONDS_MAX))
-        return -EINVAL;
-    *ms = (uint64_t)(seconds * 1000 + 0.5);
-    return 0;
-}
-
-static int read_size(const char *value, void *out) {
-    static const char suffixes[] = "kmgt";
-    uint64_t *bytes = out;
-    unsigned shift = 0;
-    char *end;
-
-    errno = 0;
-    unsigned long long number = strtoull(value, &end, 10);
-    if (errno || end == value || !isdigit((unsigned char)*value))
-        return -EINVAL;
-    if (*end) {
-        const char *suffix = strchr(suffixes, tolower((unsigned char)*end));
-        if (!suffix || end[1])
-            return -EINVAL;
-        shift = 10 * (unsigned)(suffix - suffixes + 1);
-    }
-    if (number > UINT64_MAX >> shift)
-        return -EINVAL;
-    *bytes = (uint64_t)number << shift;
-    return 0;
-}
-
-static int read_number(const char *value, int base, unsigned long max, unsigned long *out) {
-    char *end;
-
-    errno = 0;
-    unsigned long number = strtoul(value, &end, base);
-    if (errno || end == value || *end || !isdigit((unsigned char)*value) || number > max)
-        return -EINVAL;
-    *out = number;
-    return 0;
-}
-
-static int read_umask(const char *value, void *out) {
-    unsigned long number;
-    mode_t *mask = out;
-
-    if (read_number(value, 8, 0777, &number) < 0)
-        return -EINVAL;
-    *mask = (mode_t)number;
-    return 0;
-}
-
-static int read_uid(const char *value, void *out) {
-    unsigned long number;
-    uid_t *uid = out;
-
-    if (read_number(value, 10, UINT_MAX - 1, &number) == 0) {
-        *uid = (uid_t)number;
-        return 0;
-    }
-    const struct passwd *user = getpwnam(value); // NOLINT(concurrency-mt-unsafe): no threads yet
-    if (!user)
-        return -EINVAL;
-    *uid = user->pw_uid;
-    return 0;
-}
-
-static int read_gid(const char *value, void *out) {
-    unsigned long number;
-    gid_t *gid = out;
-
-    if (read_number(value, 10, UINT_MAX - 1, &number) == 0) {
-        *gid = (gid_t)number;
-        return 0;
-    }
-    const struct group *group = getgrnam(value); // NOLINT(concurrency-mt-unsafe): no threads yet
-    if (!group)
-        return -EINVAL;
-    *gid = group->gr_gid;
-    return 0;
-}
-
-static int read_fsync(const char *value, void *out) {
-    enum cache_fsync *fsync = out;
-
-    if (strcmp(value, "local") == 0)
-        *fsync = CACHE_FSYNC_LOCAL;
-    else if (strcmp(value, "server") == 0)
-        *fsync = CACHE_FSYNC_SERVER;
-    else
-        return -EINVAL;
-    return 0;
-}
-
-static int read_path(const char *value, void *out) {
-    char **path = out, *made = NULL, *here = NULL;
-
-    if (!*value)
-        return -EINVAL;
-    if (*value == '/')
-        made = strdup(value);
-    else if ((here = getcwd(NULL, 0)) && asprintf(&made, "%s/%s", here, value) < 0)
-        made = NULL;
-    free(here);
-    if (!made)
-        return -ENOMEM;
-    free(*path);
-    *path = made;
-    return 0;
-}
+/* --- the rows --- */
 
 /* OUT is the struct options: the list grows. */
 static int read_local(const char *value, void *out) {
@@ -173,8 +54,6 @@ static int read_local(const char *value, void *out) {
     return 0;
 }
 
-/* --- the rows --- */
-
 struct row {
     const char *name;
     enum { ROW_VALUE, ROW_TRUE, ROW_FALSE } kind;
@@ -186,18 +65,18 @@ struct row {
 #define AT(member) offsetof(struct options, member)
 
 static const struct row rows[] = {
-    {"ttl", ROW_VALUE, AT(ttl_ms), read_seconds, "seconds"},
-    {"settle", ROW_VALUE, AT(settle_ms), read_seconds, "seconds"},
-    {"settle_delete", ROW_VALUE, AT(settle_delete_ms), read_seconds, "seconds"},
-    {"drain_timeout", ROW_VALUE, AT(drain_timeout_ms), read_seconds, "seconds"},
-    {"fsync", ROW_VALUE, AT(fsync), read_fsync, "local or server"},
+    {"ttl", ROW_VALUE, AT(ttl_ms), value_seconds, "seconds"},
+    {"settle", ROW_VALUE, AT(settle_ms), value_seconds, "seconds"},
+    {"settle_delete", ROW_VALUE, AT(settle_delete_ms), value_seconds, "seconds"},
+    {"drain_timeout", ROW_VALUE, AT(drain_timeout_ms), value_seconds, "seconds"},
+    {"fsync", ROW_VALUE, AT(fsync), value_fsync, "local or server"},
     {"local", ROW_VALUE, 0, read_local, "a pattern of names"},
-    {"cache_size", ROW_VALUE, AT(cache_size_bytes), read_size, "a size such as 500M or 2G"},
-    {"token_file", ROW_VALUE, AT(token_file), read_path, "a path"},
-    {"state_dir", ROW_VALUE, AT(state_dir), read_path, "a path"},
-    {"umask", ROW_VALUE, AT(umask), read_umask, "an octal number"},
-    {"uid", ROW_VALUE, AT(uid), read_uid, "a user"},
-    {"gid", ROW_VALUE, AT(gid), read_gid, "a group"},
+    {"cache_size", ROW_VALUE, AT(cache_size_bytes), value_size, "a size such as 500M or 2G"},
+    {"token_file", ROW_VALUE, AT(token_file), value_path, "a path"},
+    {"state_dir", ROW_VALUE, AT(state_dir), value_path, "a path"},
+    {"umask", ROW_VALUE, AT(umask), value_umask, "an octal number"},
+    {"uid", ROW_VALUE, AT(uid), value_uid, "a user"},
+    {"gid", ROW_VALUE, AT(gid), value_gid, "a group"},
     {"append_only", ROW_TRUE, AT(append_only), NULL, NULL},
     {"allow_other", ROW_TRUE, AT(allow_other), NULL, NULL},
     {"ro", ROW_TRUE, AT(read_only), NULL, NULL},
@@ -392,7 +271,7 @@ static enum options_command command_of(const char *word) {
 /* The mount point as mount(2) shows it, also when it is a dead mount that can't be looked into. */
 static int resolve_path(const char *word, struct options *options) {
     options->path = realpath(word, NULL);
-    return options->path ? 0 : read_path(word, &options->path);
+    return options->path ? 0 : value_path(word, &options->path);
 }
 
 /* [URL] PATH. In fstab the first field must be something: words that are no URL stand for the default. */
