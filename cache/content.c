@@ -112,10 +112,12 @@ int content_open(struct cache *cache, struct node *node)
 void content_close(struct cache *cache, struct node *node)
 {
     (void)cache;
-    if (node->handles || node->dirty_prev)
+    if (node->handles)
         return;
+    /* Thousands of files may wait to be sent: their descriptors don't. A tail stays, its index would have to be read again. */
     body_put(node->body);
-    node->body = NULL;
+    body_put(node->draft);
+    node->body = node->draft = NULL;
 }
 
 struct view {

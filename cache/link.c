@@ -43,6 +43,8 @@ static void set_account(struct cache *cache, enum account_state state, const cha
         return;
     if (state == ACCOUNT_OK && cache->link.account != ACCOUNT_UNKNOWN)
         cache_log(cache, LOG_NOTICE, "the service accepts the token again");
+    else if (state == ACCOUNT_READ_ONLY)
+        cache_log(cache, LOG_WARNING, "the token may only read, so nothing can be changed: %s", message ? message : "");
     else if (state != ACCOUNT_OK)
         cache_log(cache, LOG_ERR, "the service refuses the token: %s", message ? message : "");
     cache->link.account = state;

@@ -292,11 +292,17 @@ static void handle_replies(struct cache *cache)
 
 static int sync_node(struct cache *cache, struct node *node)
 {
-    struct body *draft = node->draft ? body_get(node->draft) : NULL;
-    struct tail *tail = node->tail ? tail_get(node->tail) : NULL;
-    int err = 0;
+    struct body *draft;
+    struct tail *tail;
+    int err = content_open(cache, node);
 
+    if (err < 0 && err != -ESTALE)
+        return err;
+    err = 0;
+    draft = node->draft ? body_get(node->draft) : NULL;
+    tail = node->tail ? tail_get(node->tail) : NULL;
     node->unsynced = false;
+    content_close(cache, node);
     pthread_mutex_unlock(&cache->lock);
     if (draft)
         err = body_sync(draft);

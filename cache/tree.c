@@ -45,11 +45,14 @@ void tree_release(struct tree *tree)
 {
     struct node *node, *next;
 
+    /* What is in a folder goes before it. */
     HASH_ITER(hh_ino, tree->by_ino, node, next)
     {
-        if (node != tree->root)
+        if (!node->r.folder)
             tree_remove(tree, node);
     }
+    while (tree->folder_list)
+        tree_remove(tree, tree->folder_list);
     if (tree->root)
         tree_remove(tree, tree->root);
     memset(tree, 0, sizeof(*tree));

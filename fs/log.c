@@ -32,7 +32,7 @@ void log_text(int level, const char *text, void *log) {
         syslog(LOG_DAEMON | level, "%s", text);
         return;
     }
-    int length = snprintf(line, sizeof(line), "jotsfs: %s\n", text);
+    int length = snprintf(line, sizeof(line), "jotsfs: %s%s\n", level <= LOG_ERR ? "error: " : "", text);
     if (length >= LINE_SIZE) {
         length = LINE_SIZE - 1;
         line[LINE_SIZE - 2] = '\n';

@@ -235,7 +235,7 @@ def test_a_read_only_token(service: Service, mount: Mounts) -> None:
     service.remote.create("note", "text")
     service.set_scope("read_only")
     jots = mount()
-    jots.expect_error("read-only|forbidden")
+    jots.expect_error("read_only|may only read")
     eventually(lambda: jots.errno((jots / "note").write_bytes, b"x") == "EROFS", 10, "the mount becomes read-only")
     assert jots.read("note") == b"text\n"
     assert service.body("note") == "text"

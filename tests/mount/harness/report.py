@@ -7,8 +7,8 @@ from pathlib import Path
 
 SANITIZER = re.compile(r"ERROR: \w+Sanitizer|WARNING: ThreadSanitizer|runtime error:|^==\d+== (?!HEAP|LEAK|ERROR SUMMARY: 0)"
                        r"|Assertion .* failed|stack smashing|buffer overflow detected|malloc\(\):|double free")
-# The log doesn't name its levels: these words are what LOG_ERR lines have in common.
-ERROR = re.compile(r"\b(error|cannot)\b", re.IGNORECASE)
+# fs/log.c marks LOG_ERR and worse.
+ERROR = re.compile(r"^jotsfs: error: ")
 
 
 def sanitizer_lines(directory: Path, log: str) -> list[str]:
