@@ -143,7 +143,7 @@ static int load_frozen(struct store_frozen *rec, void *arg)
     struct cache *cache = arg;
     struct node *node = tree_find(&cache->tree, rec->ino);
     struct store_frozen *frozen = malloc(sizeof(*frozen));
-    int64_t now = cache_time_ns(cache) / 1000000;
+    int64_t age, timeout = cache->config.request_timeout_ms;
 
     if (!frozen)
         return -ENOMEM;
@@ -161,8 +161,10 @@ static int load_frozen(struct store_frozen *rec, void *arg)
     /* Appends and creates go again under their key, but not while the first send may still be under way; what
      * overwrites is read first (resolve.c). */
     node->in_doubt = frozen->op == SERVICE_OP_PATCH || frozen->op == SERVICE_OP_DELETE;
-    if (!node->in_doubt && now - frozen->last_sent_ms < CACHE_REQUEST_TIMEOUT_MS && now >= frozen->last_sent_ms)
-        node->retry_at_ms = cache_now_ms(cache) + CACHE_REQUEST_TIMEOUT_MS - (now - frozen->last_sent_ms);
+    node->tried_at_ms = cache_now_ms(cache);
+    age = cache_time_ns(cache) / 1000000 - frozen->last_sent_ms;
+    if (!node->in_doubt && age >= 0 && age < timeout)
+        node->retry_at_ms = node->tried_at_ms + timeout - age;
     return 0;
 }
 

@@ -69,6 +69,7 @@ struct cache_config {
     unsigned ttl_ms;                /* DESIGN.md promise 6; default 5,000 */
     unsigned settle_ms;             /* 1,000 */
     unsigned settle_delete_ms;      /* 10,000 */
+    unsigned request_timeout_ms;    /* 10,000: what a killed run has sent may be under way for so long */
     uint64_t cache_size_bytes;      /* clean bodies kept at most; 0: no bound */
     enum cache_fsync fsync;
     bool read_only;                  /* mounted read-only: nothing is ever sent that changes something */

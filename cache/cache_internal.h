@@ -20,7 +20,6 @@
 
 enum {
     CACHE_AWAIT_MS = 2000,           /* a poll or refusal is awaited this long (DESIGN.md section 4) */
-    CACHE_REQUEST_TIMEOUT_MS = 10000, /* a request that got no answer for this long has failed */
     CACHE_NOTE_CAP = 3145728,        /* API.md C26: a hint until a receipt tells */
 };
 

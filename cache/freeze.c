@@ -198,6 +198,7 @@ int freeze_step(struct cache *cache, struct node *node, const struct plan_step *
     node->frozen = frozen;
     node->checked = false;
     node->in_doubt = false;
+    node->tried_at_ms = 0;
     return 0;
 }
 
@@ -281,16 +282,30 @@ static int fill_call(struct cache *cache, struct completion *call, struct node *
     return err;
 }
 
-int freeze_send(struct cache *cache, struct node **nodes, size_t count, bool first)
+/* The next run must know when the last attempt began. */
+static int note_attempt(struct cache *cache, struct node **nodes, size_t count)
+{
+    int64_t now = cache_time_ns(cache) / 1000000;
+
+    cache_begin(cache);
+    for (size_t i = 0; i < count; i++) {
+        nodes[i]->frozen->last_sent_ms = now;
+        (void)store_put_frozen(cache->store, nodes[i]->frozen);
+    }
+    return cache_commit(cache);
+}
+
+int freeze_send(struct cache *cache, struct node **nodes, size_t count)
 {
     struct completion *call = sync_call_create(cache, CALL_FROZEN, count);
     int err = call ? fill_call(cache, call, nodes, count) : -ENOMEM;
 
+    if (err == 0 && nodes[0]->tried_at_ms)
+        err = note_attempt(cache, nodes, count);
     if (err < 0) {
         sync_call_destroy(call);
         return err;
     }
-    call->durable = first;
     for (size_t i = 0; i < count; i++)
         nodes[i]->in_flight = true;
     cache->frozen_in_flight++;

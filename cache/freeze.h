@@ -9,9 +9,9 @@
  * send (any more); else an errno: nothing changed. */
 int freeze_step(struct cache *cache, struct node *node, const struct plan_step *step, const char *key,
                 unsigned position);
-/* Queues the frozen requests of COUNT nodes (more than one: a bulk call) for sending. FIRST: what they refer to must be
- * made durable before. */
-int freeze_send(struct cache *cache, struct node **nodes, size_t count, bool first);
+/* Queues the frozen requests of COUNT nodes (more than one: a bulk call) for sending; they and what they refer to
+ * are made durable before. */
+int freeze_send(struct cache *cache, struct node **nodes, size_t count);
 /* Forgets the node's frozen request, on disk too (joins an open transaction). */
 void freeze_erase(struct cache *cache, struct node *node);
 /* A fresh idempotency key: a UUID (API.md C3). */

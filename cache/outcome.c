@@ -23,7 +23,7 @@
 #include "cache/reconcile.h"
 #include "cache/resolve.h"
 
-enum { DOUBT_MS = 30000, BACKOFF_MS = 250, BACKOFF_MAX_MS = 30000 };
+enum { DOUBT_MS = 30000, BACKOFF_MS = 250, BACKOFF_MAX_MS = 30000, CONFLICT_MS = 1000, DOUBT_FAILURES = 3 };
 
 /* --- common ends --- */
 
@@ -131,6 +131,7 @@ static void advance(struct cache *cache, struct node *node, const char *text, si
                     const struct service_receipt *receipt)
 {
     int64_t expected;
+    bool wanted = node->r.body && node->handles;
 
     learn_rule(cache, node, size, receipt->byte_size);
     expected = predict(cache, node, size);
@@ -140,7 +141,7 @@ static void advance(struct cache *cache, struct node *node, const char *text, si
     } else {
         (void)base_set_body(cache, node, 0, 0);
         node->r.base_size = receipt->byte_size;
-        if (node->handles)
+        if (wanted)
             (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
         cache_tell_inode(cache, node, true);
     }
@@ -379,7 +380,12 @@ static void refused(struct cache *cache, struct node *node, struct completion *c
         return;
     }
     if (reply->error == SERVICE_ERROR_KEY_CONFLICT) {
-        node->in_doubt = true; /* somebody used the key, or another version encoded it: read, then a new key */
+        /* An earlier attempt is still at work (API.md C4); or another version encoded it: read, then a new key. */
+        node->retry_at_ms = cache_now_ms(cache) + CONFLICT_MS;
+        if (node->tried_at_ms && cache_now_ms(cache) - node->tried_at_ms < DOUBT_MS)
+            return;
+        node->frozen->first_sent_ms = 0; /* the key's life is over */
+        node->in_doubt = true;
         return;
     }
     if (reply->replayed) { /* a stored error (API.md C4): a new key */
@@ -406,6 +412,10 @@ static void refused(struct cache *cache, struct node *node, struct completion *c
             news_gone(cache, node);
         return;
     }
+    if (reply->error == SERVICE_ERROR_NOT_FOUND && op == SERVICE_OP_APPEND) {
+        outcome_thaw(cache, node); /* that it is gone is known already: it is made again */
+        return;
+    }
     if (reply->error == SERVICE_ERROR_NOT_FOUND && is_create(node->frozen)) {
         cache->pull.folders_wanted = true; /* its folder is gone: it is made again */
         node->retry_at_ms = cache_now_ms(cache) + 1000;
@@ -430,15 +440,20 @@ static void unanswered(struct cache *cache, struct node *node, const struct serv
 {
     int64_t age = cache_time_ns(cache) / 1000000 - node->frozen->first_sent_ms;
     int64_t pause = node->failures < 7 ? (int64_t)BACKOFF_MS << node->failures : BACKOFF_MAX_MS;
+    bool overwrites = node->frozen->op == SERVICE_OP_PATCH || node->frozen->op == SERVICE_OP_DELETE;
 
-    if (reply->outcome == SERVICE_UNSENT && node->failures == 0 && !node->in_doubt) {
+    if (reply->outcome == SERVICE_UNSENT && !node->tried_at_ms) {
         outcome_thaw(cache, node); /* certainly not processed: more can join it */
-        node->retry_at_ms = cache_now_ms(cache) + pause;
+        node->retry_at_ms = cache_now_ms(cache) + BACKOFF_MS;
         return;
     }
+    if (reply->outcome == SERVICE_IN_DOUBT)
+        node->tried_at_ms = cache_now_ms(cache);
     node->failures += node->failures < 20;
-    node->retry_at_ms = cache_now_ms(cache) + pause;
-    if (age > DOUBT_MS && (node->frozen->op == SERVICE_OP_PATCH || node->frozen->op == SERVICE_OP_DELETE))
+    /* Without any answer the pauses are those of the link (link.c). */
+    node->retry_at_ms = cache_now_ms(cache) + (reply->status ? pause : BACKOFF_MS);
+    /* Answers that break off, or say yes without saying what is there now (API.md C29), may do so for ever: to be read. */
+    if ((overwrites && age > DOUBT_MS) || (reply->outcome == SERVICE_IN_DOUBT && node->failures > DOUBT_FAILURES))
         node->in_doubt = true;
 }
 

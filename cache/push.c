@@ -34,7 +34,7 @@ enum {
 };
 
 #define PACE_BURST 10.0
-#define PACE_RATE 4.0
+#define PACE_RATE 1.0
 
 struct round {
     struct cache *cache;
@@ -324,7 +324,7 @@ static void start_step(struct round *round, struct node *node, const struct plan
     freeze_key(cache, key);
     err = freeze_step(cache, node, step, key, 0);
     if (err == 0)
-        err = freeze_send(cache, &node, 1, true);
+        err = freeze_send(cache, &node, 1);
     if (err < 0) {
         start_failed(round, node, err);
         return;
@@ -357,7 +357,7 @@ static size_t start_batch(struct round *round, const struct plan *plan, size_t f
     }
     err = cache_commit(cache);
     if (err == 0 && count)
-        err = freeze_send(cache, nodes, count, true);
+        err = freeze_send(cache, nodes, count);
     for (size_t k = 0; k < count && err < 0; k++) {
         freeze_erase(cache, nodes[k]);
         start_failed(round, nodes[k], err);

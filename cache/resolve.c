@@ -37,6 +37,11 @@ static bool is_repeatable(const struct store_frozen *frozen)
            frozen->op == SERVICE_OP_FOLDER_CREATE;
 }
 
+static bool key_is_alive(struct cache *cache, const struct store_frozen *frozen)
+{
+    return cache_time_ns(cache) / 1000000 - frozen->first_sent_ms < key_life_ms;
+}
+
 /* A node without id is looked up by the name that was asked for. */
 static int ask(struct cache *cache, struct node *node)
 {
@@ -78,36 +83,48 @@ static size_t gather(struct cache *cache, struct node *first, struct node **out)
 
 static void resend(struct cache *cache, struct node *node)
 {
-    struct node *nodes[SERVICE_BULK_MAX] = {node};
+    struct node *nodes[SERVICE_BULK_MAX] = {NULL};
     size_t count = 1;
 
     if (node->frozen->op == SERVICE_OP_BULK)
         count = gather(cache, node, nodes);
+    else
+        nodes[0] = node;
     if (count == 0) {
         /* Part of the batch is settled: the rest is looked up one by one. */
         (void)ask(cache, node);
         return;
     }
-    if (freeze_send(cache, nodes, count, false) < 0)
+    if (freeze_send(cache, nodes, count) < 0)
         node->retry_at_ms = cache_now_ms(cache) + 1000;
+}
+
+/* It was not done: the same again. Without a key that counts, a new plan. */
+static void repeat(struct cache *cache, struct node *node)
+{
+    if (!key_is_alive(cache, node->frozen)) {
+        outcome_thaw(cache, node);
+        return;
+    }
+    node->in_doubt = false;
+    node->failures = 0;
+    resend(cache, node);
 }
 
 void resolve_retry(struct cache *cache, struct node *node)
 {
     struct store_frozen *frozen = node->frozen;
-    int64_t now = cache_time_ns(cache) / 1000000;
-    int64_t age = now - frozen->first_sent_ms;
     int err = 0;
 
     if (node->r.folder) {
         /* Folder calls are harmless to repeat; after the key's life the list of folders decides. */
-        if (age < key_life_ms)
+        if (key_is_alive(cache, frozen))
             resend(cache, node);
         else
             outcome_thaw(cache, node);
         return;
     }
-    if (is_repeatable(frozen) ? age < key_life_ms && !node->in_doubt : !node->in_doubt)
+    if (!node->in_doubt && (!is_repeatable(frozen) || key_is_alive(cache, frozen)))
         resend(cache, node);
     else
         err = ask(cache, node);
@@ -116,7 +133,7 @@ void resolve_retry(struct cache *cache, struct node *node)
 }
 
 /* How the note's body relates to the text sent. */
-enum resemblance { OTHER, SAME, LONGER, HOLDS };
+enum resemblance { OTHER, SAME, LONGER };
 
 static enum resemblance compare(struct cache *cache, struct node *node, uint64_t number, size_t size)
 {
@@ -130,8 +147,6 @@ static enum resemblance compare(struct cache *cache, struct node *node, uint64_t
         result = SAME;
     else if (size > sent && sent > 0 && memcmp(text, body, sent) == 0 && body[sent] == '\n')
         result = LONGER;
-    else if (sent > 0 && memmem(body, size, text, sent))
-        result = HOLDS;
 out:
     free(text);
     free(body);
@@ -146,12 +161,52 @@ static bool is_base_version(const struct node *node, const struct service_note *
            (!(note->has & SERVICE_HAS_SIZE) || frozen->base_size < 0 || note->byte_size == frozen->base_size);
 }
 
+/* Whole lines TEXT in BODY, from byte FROM on? */
+static bool holds_lines(const char *body, size_t size, size_t from, const char *text, size_t sent)
+{
+    const char *at = body + from;
+
+    while (sent > 0 && (at = memmem(at, size - (size_t)(at - body), text, sent))) {
+        bool begins = at == body || at[-1] == '\n';
+        bool ends = at + sent == body + size || at[sent] == '\n';
+
+        if (begins && ends)
+            return true;
+        at++;
+    }
+    return false;
+}
+
+/* Lines like ours may have been there before: only what lies behind the body as it was when the request was made counts.
+ * Where that isn't known, or the body was rewritten since, they are not taken for ours. */
+static bool holds_append(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number)
+{
+    const struct store_frozen *frozen = node->frozen;
+    int64_t from = frozen->note_id ? frozen->base_size : 0;
+    char *text = NULL, *body = NULL;
+    bool found = false;
+
+    if (from >= 0 && (uint64_t)from <= note->body_size && number && freeze_text(cache, node, &text) == 0 &&
+        content_load(cache, number, note->body_size, &body) == 0)
+        found = holds_lines(body, note->body_size, (size_t)from, text, frozen->text_size);
+    free(text);
+    free(body);
+    return found;
+}
+
 static void resolve_append(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
                            int64_t date)
 {
-    bool found = compare(cache, node, number, note->body_size) != OTHER;
+    bool found = holds_append(cache, node, note, number);
 
+    if (!found && key_is_alive(cache, node->frozen)) {
+        cache_release_body(cache, node, number);
+        repeat(cache, node);
+        return;
+    }
     if (!found) {
+        if (!is_base_version(node, note))
+            cache_log(cache, LOG_WARNING, "an append of unknown outcome is sent again; it may be there twice");
         outcome_thaw(cache, node); /* a new key */
         (void)news_full(cache, node, note, number, date, false);
         return;
@@ -175,10 +230,8 @@ static void resolve_patch(struct cache *cache, struct node *node, const struct s
         return;
     }
     if (is_base_version(node, note)) {
-        node->in_doubt = false; /* not done: the same again */
-        node->failures = 0;
         cache_release_body(cache, node, number);
-        resend(cache, node);
+        repeat(cache, node);
         return;
     }
     outcome_thaw(cache, node);
@@ -209,9 +262,8 @@ void resolve_with_note(struct cache *cache, struct node *node, const struct serv
         break;
     case SERVICE_OP_DELETE:
         if (is_base_version(node, note)) {
-            node->in_doubt = false;
             cache_release_body(cache, node, number);
-            resend(cache, node);
+            repeat(cache, node);
             break;
         }
         outcome_thaw(cache, node); /* changed since: the next check brings it back */

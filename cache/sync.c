@@ -185,7 +185,7 @@ static void empty_outbox(struct cache *cache)
     cache->outbox = NULL;
     cache->outbox_end = &cache->outbox;
     for (call = list; call && err == 0; call = call->next) {
-        if (call->durable) {
+        if (call->kind == CALL_FROZEN) {
             durable = true;
             err = make_durable(cache, call);
         }
@@ -193,7 +193,7 @@ static void empty_outbox(struct cache *cache)
     if (durable && err == 0)
         err = sync_log(cache);
     for (call = list; call; call = next) {
-        int failed = call->durable ? err : 0;
+        int failed = call->kind == CALL_FROZEN ? err : 0;
 
         next = call->next;
         if (failed == 0) {

@@ -27,7 +27,6 @@ struct completion {
     size_t text_count;
     uint64_t *inos;          /* nodes concerned */
     size_t ino_count;
-    bool durable;            /* what it refers to must be safe from power loss before it leaves */
     uint64_t sequence;       /* pull.sequence when it was queued */
     struct service_reply *reply;
     uint64_t stored;         /* body file with the reply's body, 0 = none */

@@ -65,6 +65,7 @@ struct node {
     uint64_t ticket;        /* of the query */
     struct store_frozen *frozen;  /* request whose outcome isn't applied yet */
     bool in_flight;         /* frozen and submitted */
+    int64_t tried_at_ms;    /* when an attempt that the service may have got was last given up; 0 = none */
     bool in_doubt;          /* loaded from a former run, or too long unanswered: resolve before resending */
     double pace;            /* tokens of the note's own append pacing (push.c) */
     int64_t paced_at_ms;

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,10 +51,11 @@ static bool is_dead(int error) {
     return error == ENOTCONN || error == ECONNABORTED;
 }
 
+/* Attributes of a mount that has just died may still be cached; what statfs(2) says never is. */
 void mount_clear_dead(const char *path) {
-    struct stat attr;
+    struct statvfs space;
 
-    if (stat(path, &attr) < 0 && is_dead(errno))
+    if (statvfs(path, &space) < 0 && is_dead(errno))
         mount_detach(path);
 }
 

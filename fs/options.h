@@ -25,7 +25,7 @@ struct options {
     char *path;     /* mount point, or state directory of `flush`; absolute */
     bool foreground, debug, json;
 
-    uint64_t ttl_ms, settle_ms, settle_delete_ms, drain_timeout_ms;
+    uint64_t ttl_ms, settle_ms, settle_delete_ms, drain_timeout_ms, request_timeout_ms;
     uint64_t cache_size_bytes;
     enum cache_fsync fsync;
     bool append_only, read_only, allow_other;

@@ -28,6 +28,8 @@ const char usage_text[] =
     "  settle=SECONDS         quiet time before a new or rewritten note is sent (1)\n"
     "  settle_delete=SECONDS  before a deletion is sent (10)\n"
     "  drain_timeout=SECONDS  how long the end of the mount waits for unsent changes (30)\n"
+    "  request_timeout=SECONDS\n"
+    "                         how long the service may be silent before a request counts as failed (10)\n"
     "  fsync=local|server     what fsync(2) waits for (local)\n"
     "  append_only            notes born by >> are locked: they can only grow\n"
     "  local=GLOB             names that never leave this machine; may be repeated\n"

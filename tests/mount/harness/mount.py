@@ -22,7 +22,7 @@ PROGRAM = os.environ.get("JOTSFS", str(REPOSITORY / "build" / "jotsfs"))
 WRAPPER = shlex.split(os.environ.get("JOTSFS_WRAPPER", ""))
 
 # Short, so that tests are; a test about one of them says so itself.
-QUICK: dict[str, Any] = {"ttl": 1, "drain_timeout": 5}
+QUICK: dict[str, Any] = {"ttl": 1, "drain_timeout": 5, "request_timeout": 1}
 SANITIZER_OPTIONS = ("ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", "LSAN_OPTIONS")
 PR_SET_PDEATHSIG = 1
 
@@ -90,7 +90,8 @@ class Mount:
                                             preexec_fn=_die_with_parent)
         eventually(lambda: self.is_mounted or self.process.poll() is not None, 30, f"{self.path} is mounted")
         if was_there:
-            eventually(lambda: self.errno(os.listdir, self.path) == "OK", 30, f"{self.path} is alive")
+            eventually(lambda: self.errno((self / ".jotsfs/status").read_bytes) == "OK" or self.process.poll() is not None,
+                       30, f"{self.path} is alive")
         if self.process.poll() is not None:
             raise AssertionError(f"jotsfs ended with status {self.process.returncode}:\n{self.log}")
         return self
