@@ -519,6 +519,7 @@ int cache_refresh(struct cache *cache, struct cache_waiter *waiter)
     } else {
         waiter->stage |= STAGE_POLLED;
         retry_parked(cache);
+        cache->pull.refreshing = true;
         cache->pull.poll_wanted = cache->pull.sweep_wanted = cache->pull.folders_wanted = true;
         link_retry_now(cache);
         err = cache_wait_on(cache, &cache->pull.waiters, waiter, INT64_MAX);

@@ -220,7 +220,10 @@ void cache_tell_inode(struct cache *cache, const struct node *node, bool data)
 
 void cache_tell_entry(struct cache *cache, const struct node *dir, const char *name, const struct node *node)
 {
-    if (cache->config.events.entry_changed)
+    /* The kernel keeps names no longer than until the next poll is due, so that they need not be called back. It would even be
+     * dangerous: the call waits for the directory's lock, and a process killed while it waits leaves a mount that
+     * hangs. Only who asked for news right now gets them at once. */
+    if (cache->config.events.entry_changed && cache->pull.refreshing)
         cache->config.events.entry_changed(dir->r.ino, name, node ? node->r.ino : 0, cache->config.events.arg);
 }
 

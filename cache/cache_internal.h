@@ -62,6 +62,7 @@ struct pull {
     uint64_t polls;          /* completed ones */
     int error;               /* of the last poll, negative errno */
     bool probe_failed, probe_answered;
+    bool refreshing;         /* somebody asked for news right now */
     bool probed;             /* whether the token may write is known, or being asked */
     struct cache_waiter *waiters;  /* of polls */
 };
@@ -81,6 +82,7 @@ struct cache {
     struct completion *completions, **completions_end;  /* replies to handle */
     unsigned in_flight;      /* calls whose reply hasn't been handled */
     unsigned frozen_in_flight;
+    int64_t push_again_ms;   /* not planned again before */
     size_t owing;            /* nodes that push can still do something about */
     bool started, stopping, kicked;
     bool had_state;          /* the state directory held a list when it was opened */

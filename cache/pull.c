@@ -253,6 +253,8 @@ void pull_tick(struct cache *cache, int64_t *out_at_ms)
         start_folders(cache);
     if (!pull->probed)
         start_probe(cache);
+    if (!pull->polling && !pull->sweeping && !pull->listing_folders)
+        pull->refreshing = false;
 }
 
 static int reply_error(const struct service_reply *reply)

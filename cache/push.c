@@ -29,6 +29,7 @@ enum {
     PUSH_PARALLEL = 12,              /* frozen requests in flight: reads must find room too */
     PUSH_BATCH_BYTES = 4 * 1024 * 1024,
     PUSH_OPEN_MS = 30000,            /* a rewrite held open goes after this long */
+    PUSH_PLAN_SHARE = 5,
     PUSH_BURST_SETTLES = 4,          /* new files wait for each other this many settle times at most */
     CHECK_VALID_MS = 5000,
 };
@@ -458,28 +459,53 @@ static void count_owing(struct round *round, const struct plan *plan)
         cache->owing += content_unsent(node) > 0 && node->r.id && !node->r.error;
 }
 
+/* Describes, plans and adopts until there is nothing left to adopt. */
+static int make_plan(struct round *round, struct plan *plan)
+{
+    int err;
+
+    do {
+        plan_release(plan);
+        *plan = (struct plan){0};
+        err = describe(round);
+        if (err == 0)
+            err = plan_make(&(struct plan_input){.folders = round->folders,
+                                                 .folder_count = round->folder_count,
+                                                 .notes = round->notes,
+                                                 .note_count = round->note_count,
+                                                 .batch_bytes = PUSH_BATCH_BYTES},
+                            plan);
+    } while (err == 0 && adopt(round, plan));
+    return err;
+}
+
+/* Planning takes time in proportion to what is owed. With thousands of files on their way it isn't repeated for each of
+ * them: at most one part in PUSH_PLAN_SHARE of the time goes into it. */
+static bool plans_too_often(struct cache *cache, int64_t *out_at_ms)
+{
+    if (cache_now_ms(cache) >= cache->push_again_ms)
+        return false;
+    if (cache->push_again_ms < *out_at_ms)
+        *out_at_ms = cache->push_again_ms;
+    return true;
+}
+
 void push_tick(struct cache *cache, int64_t *out_at_ms)
 {
     struct round round = {.cache = cache, .now = cache_now_ms(cache), .at_ms = *out_at_ms};
+    bool may_send;
     struct plan plan = {0};
     int err;
 
+    if (plans_too_often(cache, out_at_ms))
+        return;
     measure_room(&round);
-    if (!round.blocked && cache->pull.listed)
+    may_send = !round.blocked && cache->pull.listed;
+    if (may_send)
         retry_frozen(&round);
-    do {
-        plan_release(&plan);
-        plan = (struct plan){0};
-        err = describe(&round);
-        if (err == 0)
-            err = plan_make(&(struct plan_input){.folders = round.folders,
-                                                 .folder_count = round.folder_count,
-                                                 .notes = round.notes,
-                                                 .note_count = round.note_count,
-                                                 .batch_bytes = PUSH_BATCH_BYTES},
-                            &plan);
-    } while (err == 0 && adopt(&round, &plan));
-    if (err == 0 && !round.blocked && cache->pull.listed)
+    err = make_plan(&round, &plan);
+    cache->push_again_ms = round.now + (cache_now_ms(cache) - round.now) * PUSH_PLAN_SHARE;
+    if (err == 0 && may_send)
         carry_out(&round, &plan);
     count_owing(&round, err == 0 ? &plan : NULL);
     plan_release(&plan);
