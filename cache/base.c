@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "cache/content.h"
+#include "cache/names.h"
 
 static void count_body(struct cache *cache, const struct node *node, bool more)
 {
@@ -152,6 +153,8 @@ static void forget_version(struct cache *cache, struct node *node)
     node->r.base_size = -1;
     node->r.alias = node->r.locked = node->r.rich = node->r.encrypted = false;
     node->r.exact = node->r.settled = node->r.inexact = false;
+    /* A note keeps its place under a scratch name (renamed to "note~"); what has none any more is scratch there. */
+    node->r.scratch = !node->r.folder && node->dir && names_is_scratch(node->r.name, cache->config.local_globs);
     node->checked = false;
 }
 
@@ -208,6 +211,24 @@ static void adopt_notes(struct cache *cache, const struct node *to, const struct
     }
 }
 
+/* A file that is written over FROM starts from what FROM showed when it was given up or began to be rewritten; news that came
+ * since is no part of it. */
+static void move_ancestor(struct node *to, struct node *from)
+{
+    if (from->r.content == STORE_CONTENT_DRAFT || !from->dir) {
+        to->r.ancestor = from->r.ancestor;
+        to->r.ancestor_size = from->r.ancestor_size;
+        to->r.ancestor_updated_at = from->r.ancestor_updated_at;
+        to->r.ancestor_bytes = from->r.ancestor_bytes;
+    } else {
+        to->r.ancestor = from->r.body;
+        to->r.ancestor_size = from->r.body_size;
+        to->r.ancestor_updated_at = from->r.updated_at;
+        to->r.ancestor_bytes = from->r.base_size;
+    }
+    from->r.ancestor = from->r.ancestor_size = 0;
+}
+
 int base_adopt(struct cache *cache, struct node *to, struct node *from)
 {
     int64_t id = from->r.id;
@@ -221,8 +242,7 @@ int base_adopt(struct cache *cache, struct node *to, struct node *from)
         err = content_draft(cache, from, false);
     if (err < 0)
         return err;
-    if (from->r.ancestor == from->r.body)
-        from->r.ancestor = from->r.ancestor_size = 0;
+    move_ancestor(to, from);
     tree_set_id(&cache->tree, from, 0);
     free(to->r.base_name);
     free(to->r.base_shown);
@@ -234,10 +254,6 @@ int base_adopt(struct cache *cache, struct node *to, struct node *from)
     tree_set_id(&cache->tree, to, id);
     if (to->r.folder)
         adopt_notes(cache, to, from);
-    to->r.ancestor = to->r.body;
-    to->r.ancestor_size = to->r.body_size;
-    to->r.ancestor_updated_at = to->r.updated_at;
-    to->r.ancestor_bytes = to->r.base_size;
     to->checked = false;
     forget_version(cache, from);
     return 0;

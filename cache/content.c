@@ -329,29 +329,25 @@ int content_copy(struct cache *cache, struct node *node, struct body *to)
     return err;
 }
 
-/* What was shown when the rewrite began: the cached body itself when nothing waits behind it, else a copy. */
-static int keep_ancestor(struct cache *cache, struct node *node, struct store_node *rec)
+int content_keep_ancestor(struct cache *cache, struct node *node)
 {
+    uint64_t former = node->r.ancestor;
     struct body *copy = NULL;
-    int err;
+    int err = 0;
 
-    rec->ancestor = 0;
-    rec->ancestor_size = 0;
-    rec->ancestor_updated_at = node->r.updated_at;
-    rec->ancestor_bytes = node->r.base_size;
-    if (!node->r.id || !node->r.body)
-        return 0;
-    if (content_unsent(node) == 0) {
-        rec->ancestor = node->r.body;
-        rec->ancestor_size = node->r.body_size;
-        return 0;
+    node->r.ancestor = node->r.id ? node->r.body : 0;
+    node->r.ancestor_size = node->r.ancestor ? node->r.body_size : 0;
+    node->r.ancestor_updated_at = node->r.updated_at;
+    node->r.ancestor_bytes = node->r.base_size;
+    if (node->r.ancestor && content_unsent(node) > 0) {
+        node->r.ancestor = store_next_number(cache->store);
+        node->r.ancestor_size = content_size(node);
+        err = node->r.ancestor ? body_create(statedir_bodies(cache->dir), node->r.ancestor, &copy) : -EIO;
+        if (err == 0)
+            err = content_copy(cache, node, copy);
+        body_put(copy);
     }
-    rec->ancestor = store_next_number(cache->store);
-    err = rec->ancestor ? body_create(statedir_bodies(cache->dir), rec->ancestor, &copy) : -EIO;
-    if (err == 0)
-        err = content_copy(cache, node, copy);
-    rec->ancestor_size = content_size(node);
-    body_put(copy);
+    cache_release_body(cache, node, former);
     return err;
 }
 
@@ -368,8 +364,8 @@ int content_draft(struct cache *cache, struct node *node, bool empty)
     err = number ? body_create(statedir_bodies(cache->dir), number, &draft) : -EIO;
     if (err == 0 && !empty)
         err = content_copy(cache, node, draft);
-    if (err == 0 && !node->r.ancestor)
-        err = keep_ancestor(cache, node, &node->r);
+    if (err == 0 && (node->dir || !node->r.id)) /* one that is gone has it since then */
+        err = content_keep_ancestor(cache, node);
     if (err == 0) {
         node->r.content = STORE_CONTENT_DRAFT;
         node->r.draft = number;
@@ -387,6 +383,7 @@ int content_draft(struct cache *cache, struct node *node, bool empty)
     node->draft = draft;
     node->draft_size = size;
     node->rewritten_at_ms = cache_now_ms(cache);
+    node->pinned = true;
     mark_changed(cache, node);
     return 0;
 }

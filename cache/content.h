@@ -36,6 +36,8 @@ int content_write(struct cache *cache, struct node *node, const void *data, size
 int content_resize(struct cache *cache, struct node *node, uint64_t size);
 /* Turns any content into a draft that shows the same (EMPTY: shows nothing). Keeps the ancestor. */
 int content_draft(struct cache *cache, struct node *node, bool empty);
+/* Keeps what is shown as the ancestor: the cached body itself when nothing waits behind it, else a copy. */
+int content_keep_ancestor(struct cache *cache, struct node *node);
 /* Whole-file check of a draft's text at the last close: sets node->bad_text. 0 or -EILSEQ. */
 int content_check(struct cache *cache, struct node *node);
 

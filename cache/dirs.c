@@ -114,10 +114,9 @@ static void vacate(struct cache *cache, struct node *node)
     tree_unplace(&cache->tree, node);
     node->r.gone_at = cache_time(cache);
     node->line_at_ms = 0;
-    if (!node->r.ancestor) { /* a delete starts from the version known now */
-        node->r.ancestor_updated_at = node->r.updated_at;
-        node->r.ancestor_bytes = node->r.base_size;
-    }
+    /* What deletes or replaces it starts from what it shows now. */
+    if (node->r.content != STORE_CONTENT_DRAFT && content_keep_ancestor(cache, node) < 0)
+        node->r.ancestor = node->r.ancestor_size = 0;
     (void)cache_want_changed(cache, node);
     if (!node->r.id && !node->frozen)
         tree_mark_clean(&cache->tree, node);

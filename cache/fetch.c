@@ -150,7 +150,7 @@ void fetch_done(struct cache *cache, struct node *node, struct service_reply *re
         cache_kick(cache);
         return;
     }
-    if (err < 0 && query != NODE_QUERY_FETCH) {
+    if (err < 0 && (query != NODE_QUERY_FETCH || node->dirty_prev)) {
         node->failures++;
         node->retry_at_ms = cache_now_ms(cache) + (node->failures < 6 ? 250 << node->failures : 15000);
     }

@@ -63,6 +63,8 @@ static int new_handle(struct cache *cache, struct node *node, int flags, struct 
     handle->writes = wants_write(flags);
     handle->errors_seen = node->error_count;
     node->handles++;
+    if (node->writers == 0)
+        node->pinned = node->r.content == STORE_CONTENT_DRAFT;
     node->writers += handle->writes;
     node->r.used_at = cache_time(cache);
     memset(out, 0, sizeof(*out));

@@ -57,6 +57,7 @@ static int freeze_draft_part(struct cache *cache, struct node *node, const struc
     err = content_store(cache, frozen->body, text, append->text_size);
     frozen->text_size = append->text_size;
     frozen->exact = append->partial;
+    frozen->draft_change = node->change;
     free(text);
     return err;
 }
@@ -75,7 +76,7 @@ static int freeze_append(struct cache *cache, struct node *node, struct store_fr
 static int freeze_whole(struct cache *cache, struct node *node, struct store_frozen *frozen)
 {
     struct owed_snapshot snapshot;
-    int err = owed_snapshot(cache, node, node->writers > 0, &snapshot);
+    int err = content_cached(node) ? owed_snapshot(cache, node, node->writers > 0, &snapshot) : -EAGAIN;
 
     if (err < 0)
         return err;
@@ -160,6 +161,7 @@ static int fill(struct cache *cache, struct node *node, const struct plan_step *
         return 0;
     case PLAN_ADOPT_NOTE:
     case PLAN_ADOPT_FOLDER:
+    case PLAN_FETCH:
         break;
     }
     return -EINVAL;

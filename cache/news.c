@@ -179,12 +179,22 @@ static void apply_times(struct cache *cache, struct node *node)
     node->r.mode = 0; /* local attributes end with the version they were set on */
 }
 
+/* What a writer has before him stays as it is until he closes it (DESIGN.md section 3, "Merging"). */
+static void pin(struct cache *cache, struct node *node)
+{
+    if (node->pinned && node->writers && node->r.content == STORE_CONTENT_BASE && node->r.body)
+        (void)content_draft(cache, node, false);
+}
+
 /* A version whose body isn't here yet. */
 static void apply_cold_version(struct cache *cache, struct node *node, const struct service_note *note)
 {
-    bool open = node->handles > 0 && node->r.body;
+    bool open;
 
+    pin(cache, node);
+    open = node->handles > 0 && node->r.body;
     apply_version(node, note);
+    node->checked = false;
     node->r.settled = false;
     if (open) {
         /* Readers go on with what they had until the new body is here. */
@@ -312,6 +322,8 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
     bool same = known && had_body && number && node->r.body_size == note->body_size;
     int err = apply_place(cache, node, note);
 
+    if (!known && !ours)
+        pin(cache, node);
     apply_flags(node, note);
     apply_version(node, note);
     if (!(note->has & SERVICE_HAS_SIZE) && note->body)

@@ -126,24 +126,44 @@ static void pass_ancestor(struct node *node)
     node->r.ancestor_bytes = node->r.base_size;
 }
 
+static bool is_from_draft(const struct node *node)
+{
+    return node->frozen->body && node->r.content == STORE_CONTENT_DRAFT;
+}
+
+/* The body isn't what we thought: somebody else wrote, too. What we sent is still no news to the draft it came from. */
+static void lose_body(struct cache *cache, struct node *node, const char *text, size_t size)
+{
+    bool from_draft = is_from_draft(node), wanted = node->r.body && node->handles;
+
+    if (from_draft && node->r.body) {
+        (void)base_extend_body(cache, node, text, size);
+        reconcile_set_ancestor(cache, node);
+    }
+    (void)base_set_body(cache, node, 0, 0);
+    if (from_draft && node->change == node->frozen->draft_change && !node->writers)
+        base_drop_draft(cache, node); /* nothing came after it */
+    if (wanted)
+        (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
+    cache_tell_inode(cache, node, true);
+}
+
 /* Base after our append of TEXT. */
 static void advance(struct cache *cache, struct node *node, const char *text, size_t size,
                     const struct service_receipt *receipt)
 {
     int64_t expected;
-    bool wanted = node->r.body && node->handles;
 
     learn_rule(cache, node, size, receipt->byte_size);
     expected = predict(cache, node, size);
     if (expected >= 0 && (receipt->byte_size < 0 || receipt->byte_size == expected)) {
         (void)base_extend_body(cache, node, text, size);
         node->r.base_size = expected;
+        if (is_from_draft(node))
+            reconcile_set_ancestor(cache, node);
     } else {
-        (void)base_set_body(cache, node, 0, 0);
+        lose_body(cache, node, text, size);
         node->r.base_size = receipt->byte_size;
-        if (wanted)
-            (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
-        cache_tell_inode(cache, node, true);
     }
     node->r.end = (int)text_end_of(text, size);
     node->r.exact = node->frozen->exact;
@@ -263,6 +283,7 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
     if (node->r.content == STORE_CONTENT_DRAFT)
         reconcile_set_ancestor(cache, node);
     pass_ancestor(node);
+    node->rewritten_at_ms = cache_now_ms(cache);
     finish(cache, node);
     (void)cache_commit(cache);
 }

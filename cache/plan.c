@@ -47,6 +47,7 @@ struct task {
     bool live;    /* has a step now */
     bool append;  /* has an append that goes alone */
     bool adopted; /* its base has been given away */
+    bool fetch;   /* its base is sought, its body must be fetched first */
     unsigned fields;
     const char *title; /* the name it takes, NULL: none */
     const char *key;   /* the name it takes or seeks, in the form in which names are compared */
@@ -270,11 +271,14 @@ static int add_claim(struct planner *p, size_t task, enum claim_kind kind, const
 static bool seeks_base(const struct planner *p, size_t task) {
     if (is_folder(p, task)) {
         const struct plan_folder *folder = folder_of(p, task);
-        return folder->base_id == 0 && folder->want_name && !folder->busy && !folder->hold;
+        return folder->base_id == 0 && folder->want_name && !folder->busy;
     }
     const struct plan_note *note = note_of(p, task);
-    return note->base_id == 0 && note->want_name && !note->busy && !note->hold_name && !note->local &&
-           !note->want_locked;
+    return note->base_id == 0 && note->want_name && !note->busy && !note->local && !note->want_locked;
+}
+
+static bool is_held(const struct planner *p, size_t task) {
+    return is_folder(p, task) ? folder_of(p, task)->hold : note_of(p, task)->hold_name;
 }
 
 static int claim_names(struct planner *p, size_t task, const char *base, const char *shown,
@@ -393,6 +397,12 @@ static void plan_adoptions(struct planner *p, struct plan *plan) {
         size_t giver = seeks_base(p, i) ? find_giver(p, i) : NONE;
         if (giver == NONE)
             continue;
+        bool cold = !is_folder(p, giver) && note_of(p, giver)->cold;
+        if (cold || is_held(p, i)) {
+            p->tasks[i].live = p->tasks[giver].live = false;
+            p->tasks[giver].fetch = cold && !is_held(p, i);
+            continue;
+        }
         p->tasks[giver].adopted = true;
         plan->steps[plan->count++] = (struct plan_step){
             .op = is_folder(p, i) ? PLAN_ADOPT_FOLDER : PLAN_ADOPT_NOTE,
@@ -756,6 +766,11 @@ static void add_step(struct planner *p, struct plan *plan, struct entry *entry, 
 
 static void add_steps(struct planner *p, struct plan *plan) {
     unsigned batches = 0;
+    for (size_t i = 0; i < p->task_count; i++) {
+        if (p->tasks[i].fetch)
+            plan->steps[plan->count++] =
+                (struct plan_step){.op = PLAN_FETCH, .ino = ino_of(p, i), .after = NONE};
+    }
     for (size_t at = 0; at < p->entry_count; at++) {
         if (p->entries[at].joined)
             continue;
@@ -814,8 +829,8 @@ int plan_make(const struct plan_input *input, struct plan *out) {
 
     int error = planner_init(&planner, input);
     if (!error) {
-        /* A node has at most a main step and one more (an append or a temporary rename). */
-        plan.steps = calloc(2 * planner.task_count + 1, sizeof(*plan.steps));
+        /* A node has at most a main step, one more (an append or a temporary rename) and a fetch. */
+        plan.steps = calloc(3 * planner.task_count + 1, sizeof(*plan.steps));
         error = plan.steps ? fill_plan(&planner, &plan) : -ENOMEM;
     }
     planner_release(&planner);
@@ -835,7 +850,8 @@ size_t plan_calls(const struct plan *plan) {
     size_t calls = 0;
     for (size_t i = 0; i < plan->count; i++) {
         const struct plan_step *step = &plan->steps[i];
-        bool adoption = step->op == PLAN_ADOPT_NOTE || step->op == PLAN_ADOPT_FOLDER;
+        bool adoption =
+            step->op == PLAN_ADOPT_NOTE || step->op == PLAN_ADOPT_FOLDER || step->op == PLAN_FETCH;
         bool joined = step->batch != 0 && i > 0 && plan->steps[i - 1].batch == step->batch;
         calls += !adoption && !joined;
     }

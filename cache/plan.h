@@ -37,6 +37,7 @@ struct plan_note {
     unsigned batch_max;  /* largest batch it may be part of (halved after refusals), 1..PLAN_BATCH_MAX */
     bool locked;         /* append-only: no title, no body; move, append, delete only */
     bool rich;           /* never title, body or append */
+    bool cold;           /* what it shows isn't here: to be fetched before its base can be given away */
     bool append_creates; /* no base: its content was born by appends, so that a creating append may make it */
     bool want_locked;    /* no base: wants to be append-only */
     bool local;          /* no base: scratch name, never sent */
@@ -65,6 +66,7 @@ struct plan_input {
 };
 
 enum plan_op {
+    PLAN_FETCH,        /* a GET: another node seeks the base of `ino` and takes it once its body is here */
     PLAN_ADOPT_NOTE,   /* no call: `ino` takes over the base of `from` */
     PLAN_ADOPT_FOLDER, /* no call; what is based in `from`, or on its way there, is then in `ino` */
     PLAN_FOLDER_CREATE,
@@ -102,11 +104,11 @@ struct plan {
  * node) are left out. A create waits for both holds, with append_creates only for
  * hold_name. Adoptions come first; when there are any, only they are returned, and the
  * caller plans again after carrying them out (the content relation of an adopter is
- * then another). -ENOMEM. Release with plan_release. */
+ * then another). A node whose name a new one wants keeps its base as long as that one is held. -ENOMEM. Release with plan_release. */
 int plan_make(const struct plan_input *input, struct plan *out);
 void plan_release(struct plan *plan);
 
-/* Number of API calls in PLAN (a batch is one, an adoption none). */
+/* Number of API calls in PLAN that change something (a batch is one, an adoption none). */
 size_t plan_calls(const struct plan *plan);
 
 #endif

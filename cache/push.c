@@ -114,6 +114,17 @@ static bool holds_body(struct round *round, struct node *node)
     return is_ahead(round, node->quiet_at_ms + cache->config.settle_ms);
 }
 
+/* Written so far, a file that is still open may hold what no text has: a hole, half a character. */
+static bool is_unfinished(struct cache *cache, struct node *node)
+{
+    if (!node->writers || content_check(cache, node) == 0)
+        return false;
+    node->bad_text = false;
+    node->hurry = false;
+    node->rewritten_at_ms = cache_now_ms(cache);
+    return true;
+}
+
 /* --- pacing of appends to one note --- */
 
 static bool paces(struct round *round, struct node *node)
@@ -202,6 +213,7 @@ static void describe_note(struct round *round, struct node *node)
         .want_locked = node->r.want_locked && node->r.append_born,
         .local = node->r.scratch,
         .busy = is_busy(round, node),
+        .cold = node->r.id && node->dir && !content_cached(node),
         .batch_max = node->batch_max ? node->batch_max : 1,
         .body = PLAN_BODY_SAME,
     };
@@ -220,7 +232,8 @@ static void describe_note(struct round *round, struct node *node)
         note->append_creates = node->r.append_born && owed_has_line(round->cache, node);
         return;
     }
-    note->hold_body = node->r.content == STORE_CONTENT_DRAFT && holds_body(round, node);
+    note->hold_body = node->r.content == STORE_CONTENT_DRAFT &&
+                      (holds_body(round, node) || is_unfinished(round->cache, node));
     note->body = note->hold_body ? PLAN_BODY_REWRITE : describe_body(round, node);
 }
 
@@ -306,6 +319,7 @@ static void start_failed(struct round *round, struct node *node, int err)
 {
     if (err != -EAGAIN)
         cache_log(round->cache, LOG_ERR, "cannot prepare a request: %s", strerrordesc_np(-err));
+    node->checked = false;
     node->retry_at_ms = round->now + 1000;
     wake_at(round, node->retry_at_ms);
 }
@@ -377,6 +391,11 @@ static void carry_out(struct round *round, const struct plan *plan)
         bool may = node && step->after == SIZE_MAX && round->room[step_class(step->op)] > 0 && !node->frozen &&
                    node->query != NODE_QUERY_CHECK && cache->frozen_in_flight < PUSH_PARALLEL;
 
+        if (node && step->op == PLAN_FETCH) {
+            (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
+            i++;
+            continue;
+        }
         if (may && step->op == PLAN_CREATE && step->batch) {
             i = start_batch(round, plan, i);
             continue;

@@ -8,6 +8,7 @@
 #include "cache/reconcile.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,12 +32,24 @@ static int load_shown(struct cache *cache, uint64_t number, uint64_t size, bool 
     return 0;
 }
 
-/* Is THEIRS what was shown when the rewrite began, or a beginning of it that ends with a line? */
+/* Is THEIRS what was shown when the rewrite began, or a beginning of it that ends with a line? (One that is shorter than the
+ * version that the rewrite began with is news: see the caller.) */
 static bool within_ancestor(struct merge_text theirs, struct merge_text ancestor)
 {
     if (theirs.size > ancestor.size)
         return theirs.size == ancestor.size + 1 && memcmp(theirs.data, ancestor.data, ancestor.size) == 0;
     return memcmp(theirs.data, ancestor.data, theirs.size) == 0;
+}
+
+/* A free name in DIR that tells why there is another version of NODE. */
+static void find_copy_name(struct cache *cache, const struct node *node, const struct node *dir, enum names_why why,
+                           char out[NAMES_MAX_SHOWN + 1])
+{
+    for (unsigned attempt = 1;; attempt++) {
+        names_copy_of(node->r.name ? node->r.name : node->r.base_shown, why, cache_time(cache), attempt, out);
+        if (!tree_child(dir, out) && !tree_note_named(&cache->tree, out, NULL))
+            return;
+    }
 }
 
 /* A new local file beside NODE that holds body file NUMBER. */
@@ -47,11 +60,7 @@ static int make_copy(struct cache *cache, struct node *node, enum names_why why,
     char name[NAMES_MAX_SHOWN + 1];
     struct node *copy;
 
-    for (unsigned attempt = 1;; attempt++) {
-        names_copy_of(node->r.name ? node->r.name : node->r.base_shown, why, cache_time(cache), attempt, name);
-        if (!tree_child(dir, name) && !tree_note_named(&cache->tree, name, NULL))
-            break;
-    }
+    find_copy_name(cache, node, dir, why, name);
     rec.ino = store_next_number(cache->store);
     rec.atime_ns = rec.mtime_ns = rec.ctime_ns = cache_time_ns(cache);
     copy = rec.ino ? tree_add(&cache->tree, &rec) : NULL;
@@ -144,8 +153,11 @@ static int compare_sides(struct cache *cache, struct node *node, const struct se
     if (err == 0 && node->r.ancestor &&
         load_shown(cache, node->r.ancestor, node->r.ancestor_size, true, &sides->ancestor) < 0)
         sides->ancestor = (struct merge_text){0};
-    *out_news = sides->ancestor.data ? !within_ancestor(sides->theirs, sides->ancestor)
-                                     : !version_is_ancestor(node, note);
+    if (sides->ancestor.data)
+        *out_news = !within_ancestor(sides->theirs, sides->ancestor) ||
+                    (node->r.ancestor_bytes >= 0 && (int64_t)note->body_size < node->r.ancestor_bytes);
+    else
+        *out_news = !version_is_ancestor(node, note);
     return err;
 }
 
@@ -192,18 +204,20 @@ static void check_rewrite(struct cache *cache, struct node *node, const struct s
     }
 }
 
-/* The name that was given up is wanted back. */
+/* The name that was given up is wanted back; where another file has it, one beside it. */
 static void come_back(struct cache *cache, struct node *node)
 {
     struct node *dir = tree_find(&cache->tree, node->r.base_dir);
+    char name[NAMES_MAX_SHOWN + 1];
 
     node->r.gone_at = 0;
     node->delete_now = false;
     if (!dir || !dir->r.folder || (dir != cache->tree.root && !dir->dir))
         dir = cache->tree.root;
-    if (tree_child(dir, node->r.base_shown))
-        return; /* adopted by the plan, or parked there */
-    if (tree_place(&cache->tree, node, dir, node->r.base_shown) == 0) {
+    (void)snprintf(name, sizeof(name), "%s", node->r.base_shown);
+    if (tree_child(dir, name))
+        find_copy_name(cache, node, dir, NAMES_CONFLICT, name);
+    if (tree_place(&cache->tree, node, dir, name) == 0) {
         cache_tell_entry(cache, dir, node->r.name, node);
         cache_log(cache, LOG_NOTICE, "%s was changed elsewhere: it is not deleted", node->r.name);
     }

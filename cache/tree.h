@@ -59,6 +59,7 @@ struct node {
     char *gone_name;        /* the name it had when it was given up */
     bool delete_now;        /* unlink of a locked note waits for the answer */
     bool reread;            /* unsettled body: this open has read it again */
+    bool pinned;            /* rewritten since its first writer opened it: no news is shown before the last one closes it */
     bool bad_text;          /* the file holds what can't be sent (EILSEQ): parked locally */
     uint8_t batch_max;
     enum node_query query;

@@ -36,11 +36,17 @@ static size_t add_text(char *text, size_t used, const char *format, ...) {
 
 static const char *op_name(enum plan_op op) {
     static const char *const names[] = {
-        [PLAN_ADOPT_NOTE] = "adopt",      [PLAN_ADOPT_FOLDER] = "adopt-dir",
-        [PLAN_FOLDER_CREATE] = "mkdir",   [PLAN_FOLDER_RENAME] = "mvdir",
-        [PLAN_FOLDER_DELETE] = "rmdir",   [PLAN_CREATE] = "create",
-        [PLAN_APPEND_CREATE] = "acreate", [PLAN_APPEND] = "append",
-        [PLAN_PATCH] = "patch",           [PLAN_MOVE] = "move",
+        [PLAN_FETCH] = "fetch",
+        [PLAN_ADOPT_NOTE] = "adopt",
+        [PLAN_ADOPT_FOLDER] = "adopt-dir",
+        [PLAN_FOLDER_CREATE] = "mkdir",
+        [PLAN_FOLDER_RENAME] = "mvdir",
+        [PLAN_FOLDER_DELETE] = "rmdir",
+        [PLAN_CREATE] = "create",
+        [PLAN_APPEND_CREATE] = "acreate",
+        [PLAN_APPEND] = "append",
+        [PLAN_PATCH] = "patch",
+        [PLAN_MOVE] = "move",
         [PLAN_DELETE] = "delete",
     };
     return names[op];
@@ -653,7 +659,13 @@ static void test_adoption(void **state) {
     expect("", 0);
     based(10, "a", ROOT)->want_name = NULL;
     hold(fresh(11, "a", ROOT), true, false);
-    expect("delete 10", 1);
+    expect("", 0); /* kept for it */
+    renamed(10, "a", "b")->cold = true;
+    fresh(11, "a", ROOT);
+    fresh(12, "c", ROOT);
+    expect("fetch 10; create 12 t=c", 1);
+    renamed(10, "a", "b")->cold = true;
+    expect("patch 10 t=b c", 1);
     /* under its shown name too */
     renamed(10, "my-note", "b")->base_shown = "My note";
     fresh(11, "My note", ROOT);
@@ -742,7 +754,7 @@ static void test_folder_adoption(void **state) {
     expect("adopt-dir 3<2", 0);
     folder(2, "p", NULL);
     folder(3, NULL, "p")->hold = true;
-    expect("rmdir 2", 1);
+    expect("", 0);
     folder(2, "P", NULL);
     folder(3, NULL, "P")->busy = true;
     expect("rmdir 2", 1);
