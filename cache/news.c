@@ -221,6 +221,7 @@ static struct node *meet_local(struct cache *cache, const struct service_note *n
         return NULL;
     node->r.ancestor_updated_at = -1;
     node->r.ancestor_bytes = -1;
+    node->r.error = 0; /* its name was taken: by this note */
     tree_mark_dirty(&cache->tree, node);
     return node;
 }

@@ -165,14 +165,14 @@ def test_the_same_change(service: Service, jots: Mount) -> None:
 
 
 def test_a_new_note_of_the_same_name(service: Service, jots: Mount) -> None:
-    """Both sides made it: neither is lost."""
-    jots.write("new", "ours\n")
+    """Both sides made it: neither is lost. (The service may have refused ours before we heard of theirs.)"""
+    jots.expect_error("new: the service refused it")
     service.remote.create("new", "theirs")
-    jots.settled()
-    jots.refresh()
-    jots.settled()
-    bodies = {service.body(name) for name in service.filenames()} - {OLD}
-    assert bodies == {"ours", "theirs"}
+    jots.write("new", "ours\n")
+    eventually(lambda: {service.body(name) for name in service.filenames()} == {"ours", "theirs", OLD})
+    [copy] = copies(service)
+    assert (service.body("new"), service.body(copy)) == ("ours", "theirs")
+    assert jots.settled()["errors"] == []
 
 
 # --- deletes ---
