@@ -50,7 +50,8 @@ UNIT     := $(sort $(wildcard tests/unit/*.c))
 UNIT_TESTS   := $(filter tests/unit/test_%,$(UNIT))
 UNIT_HELPERS := $(filter-out tests/unit/test_%,$(UNIT))
 FUZZERS  := $(sort $(wildcard tests/fuzz/*.c))
-C_FILES  := $(SOURCES) $(HEADERS) $(UNIT) $(sort $(wildcard tests/unit/*.h)) $(FUZZERS)
+BENCHES  := $(sort $(wildcard tests/bench/*.c))
+C_FILES  := $(SOURCES) $(HEADERS) $(UNIT) $(sort $(wildcard tests/unit/*.h)) $(FUZZERS) $(BENCHES)
 TEST_PROGRAMS := $(UNIT_TESTS:tests/unit/%.c=$(BUILD)/unit/%)
 SCRIPTS   = $(shell grep -lE '^\#!.*/(env )?(ba)?sh' -r packaging .ci tests)
 
@@ -81,11 +82,15 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(BUIL
 $(BUILD)/fuzz-%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libjotsfs.a
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 
+$(BUILD)/bench/%: $(BUILD)/tests/bench/%.o
+	@mkdir -p $(@D)
+	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS)
+
 $(BUILD)/%.o: %.c Makefile packaging/VERSION | $(BUILD)/.libraries
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
--include $(patsubst %.c,$(BUILD)/%.d,$(SOURCES) $(UNIT) $(FUZZERS))
+-include $(patsubst %.c,$(BUILD)/%.d,$(SOURCES) $(UNIT) $(FUZZERS) $(BENCHES))
 
 $(BUILD)/.libraries:
 	@for tool in $(CC) pkg-config; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
@@ -129,8 +134,10 @@ fuzz:  ## each fuzzer for FUZZ_SECONDS
 	    build/fuzz/fuzz-$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
 	        -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus-$$name $(wildcard tests/fuzz/corpus); done
 
-bench: all  ## what operations cost, in time and in requests
-	@tests/bench/run build/jotsfs
+bench:  ## what operations cost, in time and in requests
+	@packaging/install-deps
+	@+$(again) all $(BUILD)/bench/floor
+	@$(PYTHON) tests/bench/bench $(BENCH)
 
 demo:  ## a mount of the stand-in service to look at and play with; needs no account
 	@packaging/install-deps
@@ -150,8 +157,8 @@ lint-format: lint-tools
 
 lint-compile: lint-tools $(BUILD)/.libraries
 	@echo "$(CC) and $(CLANG) -Werror"
-	@printf '%s\n' $(SOURCES) $(UNIT) | xargs -P $(JOBS) -I{} $(CC) $(ALL_CFLAGS) -Werror -fsyntax-only {}
-	@printf '%s\n' $(SOURCES) $(UNIT) | xargs -P $(JOBS) -I{} $(CLANG) $(ALL_CFLAGS) -Werror -Wthread-safety \
+	@printf '%s\n' $(SOURCES) $(UNIT) $(BENCHES) | xargs -P $(JOBS) -I{} $(CC) $(ALL_CFLAGS) -Werror -fsyntax-only {}
+	@printf '%s\n' $(SOURCES) $(UNIT) $(BENCHES) | xargs -P $(JOBS) -I{} $(CLANG) $(ALL_CFLAGS) -Werror -Wthread-safety \
 	    -Wno-implicit-fallthrough -fsyntax-only {}  # uthash falls through; gcc has checked ours
 
 lint-tidy: lint-tools $(BUILD)/.libraries
