@@ -148,6 +148,7 @@ static int load_frozen(struct store_frozen *rec, void *arg)
     if (!frozen)
         return -ENOMEM;
     *frozen = *rec;
+    frozen->draft_change = UINT64_MAX; /* changes are counted anew in each run */
     if (node)
         (void)content_open(cache, node);
     if (!node || !is_whole(cache, node, frozen)) {

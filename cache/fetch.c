@@ -127,22 +127,24 @@ static int reply_errno(const struct service_reply *reply)
     return -ETIMEDOUT;
 }
 
-void fetch_done(struct cache *cache, struct node *node, struct service_reply *reply, uint64_t number)
+void fetch_done(struct cache *cache, struct node *node, int64_t id, struct service_reply *reply, uint64_t number)
 {
     enum node_query query = node->query;
     int err = reply_errno(reply);
 
     node->query = NODE_QUERY_NONE;
     node->checked_at_ms = cache_now_ms(cache);
-    if (err == 0 && node->r.folder) {
+    if (id != node->r.id) {
+        err = -ESTALE; /* another node has taken the base over meanwhile */
+    } else if (err == 0 && node->r.folder) {
         apply_listing(cache, node, reply, query);
-    } else if (err == 0 && (reply->note_count != 1 || reply->notes[0].id != node->r.id)) {
+    } else if (err == 0 && (reply->note_count != 1 || (id && reply->notes[0].id != id))) {
         cache_log(cache, LOG_ERR, "the service answered a GET with another note");
         cache_release_body(cache, node, number);
         err = -EIO;
     } else if (err == 0) {
         apply_note(cache, node, reply, query, number);
-    } else if (reply->outcome == SERVICE_REFUSED && reply->error == SERVICE_ERROR_NOT_FOUND && node->r.id) {
+    } else if (reply->outcome == SERVICE_REFUSED && reply->error == SERVICE_ERROR_NOT_FOUND) {
         if (query == NODE_QUERY_RESOLVE)
             resolve_not_found(cache, node);
         else

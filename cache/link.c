@@ -33,6 +33,9 @@ static void pause_link(struct cache *cache)
     struct link *link = &cache->link;
     int64_t pause = link->failures < 6 ? (int64_t)LINK_PAUSE_MS << link->failures : LINK_PAUSE_MAX_MS;
 
+    /* What was sent together fails together, and counts once. */
+    if (link->retry_at_ms > cache_now_ms(cache))
+        return;
     link->failures += link->failures < 20;
     link->retry_at_ms = cache_now_ms(cache) + pause;
 }

@@ -138,7 +138,7 @@ static void lose_body(struct cache *cache, struct node *node, const char *text, 
 
     if (from_draft && node->r.body) {
         (void)base_extend_body(cache, node, text, size);
-        reconcile_set_ancestor(cache, node);
+        reconcile_set_ancestor(cache, node, node->r.body, node->r.body_size);
     }
     (void)base_set_body(cache, node, 0, 0);
     if (from_draft && node->change == node->frozen->draft_change && !node->writers)
@@ -160,7 +160,7 @@ static void advance(struct cache *cache, struct node *node, const char *text, si
         (void)base_extend_body(cache, node, text, size);
         node->r.base_size = expected;
         if (is_from_draft(node))
-            reconcile_set_ancestor(cache, node);
+            reconcile_set_ancestor(cache, node, node->r.body, node->r.body_size);
     } else {
         lose_body(cache, node, text, size);
         node->r.base_size = receipt->byte_size;
@@ -280,9 +280,12 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
         made.has |= SERVICE_HAS_FOLDER;
     (void)news_full(cache, node, &made, number, date, as_sent || !content);
     consume(cache, node);
-    if (node->r.content == STORE_CONTENT_DRAFT)
-        reconcile_set_ancestor(cache, node);
     pass_ancestor(node);
+    /* A rewrite goes on from what was sent: what the service has beyond that is news to it. */
+    if (node->r.content == STORE_CONTENT_DRAFT && content && frozen->body)
+        reconcile_set_ancestor(cache, node, frozen->body, frozen->text_size);
+    else if (node->r.content == STORE_CONTENT_DRAFT)
+        reconcile_set_ancestor(cache, node, node->r.body, node->r.body_size);
     node->rewritten_at_ms = cache_now_ms(cache);
     finish(cache, node);
     (void)cache_commit(cache);
@@ -318,6 +321,14 @@ static void folder_made(struct cache *cache, struct node *node, const struct ser
     (void)cache_commit(cache);
 }
 
+/* 2xx without what is there now (API.md C29): to be read. */
+static void unclear(struct cache *cache, struct node *node)
+{
+    node->tried_at_ms = cache_now_ms(cache);
+    node->in_doubt = true;
+    node->retry_at_ms = cache_now_ms(cache) + BACKOFF_MS;
+}
+
 static void succeeded(struct cache *cache, struct node *node, struct completion *call, size_t index)
 {
     struct service_reply *reply = call->reply;
@@ -332,14 +343,14 @@ static void succeeded(struct cache *cache, struct node *node, struct completion 
         if (node->r.id || reply->receipt.id > 0)
             appended(cache, node, &reply->receipt);
         else
-            node->in_doubt = true;
+            unclear(cache, node);
         return;
     case SERVICE_OP_FOLDER_CREATE:
     case SERVICE_OP_FOLDER_RENAME:
         if (reply->folder_count == 1)
             folder_made(cache, node, reply);
         else
-            node->in_doubt = true;
+            unclear(cache, node);
         return;
     default:
         break;
@@ -347,15 +358,14 @@ static void succeeded(struct cache *cache, struct node *node, struct completion 
     if (reply->note_count == call->ino_count && (!node->r.id || reply->notes[index].id == node->r.id))
         outcome_made(cache, node, &reply->notes[index], index == 0 ? call->stored : 0, reply->date);
     else
-        node->in_doubt = true; /* 2xx without the notes (API.md C29): read them */
+        unclear(cache, node);
 }
 
 /* --- refusal --- */
 
 /* The account is the matter: nothing is parked, all waits. */
-static bool is_account_matter(const struct node *node, const struct service_reply *reply)
+static bool is_account_matter(const struct service_reply *reply)
 {
-    (void)node;
     return reply->error == SERVICE_ERROR_UNAUTHENTICATED || reply->error == SERVICE_ERROR_FORBIDDEN;
 }
 
@@ -391,75 +401,72 @@ static int refusal_errno(const struct node *node, const struct service_reply *re
     return service_error_errno(reply->error);
 }
 
+/* Something that the request names is gone: the note or the folder. */
+static void not_found(struct cache *cache, struct node *node)
+{
+    int op = node->frozen->op;
+    bool placed = node->frozen->place == SERVICE_PLACE_FOLDER;
+
+    if (op == SERVICE_OP_DELETE || op == SERVICE_OP_FOLDER_DELETE) {
+        outcome_deleted(cache, node);
+        return;
+    }
+    outcome_thaw(cache, node);
+    if (op == SERVICE_OP_APPEND && !node->r.id)
+        return; /* that it is gone is known already: it is made again */
+    if (!placed && node->r.id) {
+        news_gone(cache, node);
+        return;
+    }
+    /* A look at both tells; a folder that is gone is made again. */
+    node->retry_at_ms = cache_now_ms(cache) + 1000;
+    cache->pull.folders_wanted = true;
+    if (node->r.id)
+        (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
+}
+
+/* An earlier attempt is still at work (API.md C4); or another version encoded it: read, then a new key. */
+static void key_conflict(struct cache *cache, struct node *node)
+{
+    node->retry_at_ms = cache_now_ms(cache) + CONFLICT_MS;
+    if (node->tried_at_ms && cache_now_ms(cache) - node->tried_at_ms < DOUBT_MS)
+        return;
+    node->frozen->first_sent_ms = 0; /* the key's life is over */
+    node->in_doubt = true;
+}
+
 static void refused(struct cache *cache, struct node *node, struct completion *call)
 {
     struct service_reply *reply = call->reply;
     int op = node->frozen->op;
 
-    if (is_account_matter(node, reply)) {
-        outcome_thaw(cache, node);
-        return;
-    }
-    if (reply->error == SERVICE_ERROR_KEY_CONFLICT) {
-        /* An earlier attempt is still at work (API.md C4); or another version encoded it: read, then a new key. */
-        node->retry_at_ms = cache_now_ms(cache) + CONFLICT_MS;
-        if (node->tried_at_ms && cache_now_ms(cache) - node->tried_at_ms < DOUBT_MS)
-            return;
-        node->frozen->first_sent_ms = 0; /* the key's life is over */
-        node->in_doubt = true;
-        return;
-    }
-    if (reply->replayed) { /* a stored error (API.md C4): a new key */
+    if (is_account_matter(reply)) {
+        if (node->tried_at_ms) /* nobody has looked at its key */
+            node->retry_at_ms = cache_now_ms(cache) + BACKOFF_MS;
+        else
+            outcome_thaw(cache, node);
+    } else if (reply->error == SERVICE_ERROR_KEY_CONFLICT) {
+        key_conflict(cache, node);
+    } else if (reply->replayed) { /* a stored error (API.md C4): a new key */
         node->retry_at_ms = cache_now_ms(cache) + BACKOFF_MS;
         outcome_thaw(cache, node);
-        return;
-    }
-    if (reply->error == SERVICE_ERROR_NOT_FOUND && op == SERVICE_OP_DELETE) {
-        outcome_deleted(cache, node);
-        return;
-    }
-    if (reply->error == SERVICE_ERROR_NOT_FOUND && op == SERVICE_OP_FOLDER_DELETE) {
-        outcome_deleted(cache, node);
-        return;
-    }
-    if (reply->error == SERVICE_ERROR_NOT_FOUND && node->r.id) {
-        bool placed = node->frozen->place == SERVICE_PLACE_FOLDER;
-
-        cache->pull.folders_wanted |= placed;
-        outcome_thaw(cache, node);
-        if (placed) /* the note or the folder? the check before the next attempt tells */
-            node->retry_at_ms = cache_now_ms(cache) + 1000;
-        if (!placed || op == SERVICE_OP_APPEND)
-            news_gone(cache, node);
-        return;
-    }
-    if (reply->error == SERVICE_ERROR_NOT_FOUND && op == SERVICE_OP_APPEND) {
-        outcome_thaw(cache, node); /* that it is gone is known already: it is made again */
-        return;
-    }
-    if (reply->error == SERVICE_ERROR_NOT_FOUND && is_create(node->frozen)) {
-        cache->pull.folders_wanted = true; /* its folder is gone: it is made again */
-        node->retry_at_ms = cache_now_ms(cache) + 1000;
-        outcome_thaw(cache, node);
-        return;
-    }
-    if (op == SERVICE_OP_BULK && call->ino_count > 1) {
+    } else if (reply->error == SERVICE_ERROR_NOT_FOUND &&
+               (node->r.id || op == SERVICE_OP_APPEND || is_create(node->frozen))) {
+        not_found(cache, node);
+    } else if (op == SERVICE_OP_BULK && call->ino_count > 1) {
         split_batch(cache, node, call->ino_count);
-        return;
-    }
-    if ((reply->error == SERVICE_ERROR_LOCKED || reply->error == SERVICE_ERROR_TYPE) && op == SERVICE_OP_PATCH) {
+    } else if ((reply->error == SERVICE_ERROR_LOCKED || reply->error == SERVICE_ERROR_TYPE) && op == SERVICE_OP_PATCH) {
         now_locked(cache, node, reply->error == SERVICE_ERROR_TYPE);
-        return;
+    } else {
+        cache->pull.poll_wanted |= reply->error == SERVICE_ERROR_INVALID;
+        outcome_park(cache, node, refusal_errno(node, reply), service_error_code(reply->error), reply->message);
     }
-    cache->pull.poll_wanted = reply->error == SERVICE_ERROR_INVALID;
-    outcome_park(cache, node, refusal_errno(node, reply), service_error_code(reply->error), reply->message);
 }
 
 /* --- no answer --- */
 
 static void unanswered(struct cache *cache, struct node *node, const struct service_reply *reply)
 {
-    int64_t age = cache_time_ns(cache) / 1000000 - node->frozen->first_sent_ms;
     int64_t pause = node->failures < 7 ? (int64_t)BACKOFF_MS << node->failures : BACKOFF_MAX_MS;
     bool overwrites = node->frozen->op == SERVICE_OP_PATCH || node->frozen->op == SERVICE_OP_DELETE;
 
@@ -473,8 +480,9 @@ static void unanswered(struct cache *cache, struct node *node, const struct serv
     node->failures += node->failures < 20;
     /* Without any answer the pauses are those of the link (link.c). */
     node->retry_at_ms = cache_now_ms(cache) + (reply->status ? pause : BACKOFF_MS);
-    /* Answers that break off, or say yes without saying what is there now (API.md C29), may do so for ever: to be read. */
-    if ((overwrites && age > DOUBT_MS) || (reply->outcome == SERVICE_IN_DOUBT && node->failures > DOUBT_FAILURES))
+    /* What overwrites is read first: others may have changed the note meanwhile. Answers that break off, or say yes without
+     * saying what is there now (API.md C29), may do so for ever: to be read, too. */
+    if (node->tried_at_ms && (overwrites || node->failures > DOUBT_FAILURES))
         node->in_doubt = true;
 }
 

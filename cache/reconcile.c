@@ -161,12 +161,12 @@ static int compare_sides(struct cache *cache, struct node *node, const struct se
     return err;
 }
 
-void reconcile_set_ancestor(struct cache *cache, struct node *node)
+void reconcile_set_ancestor(struct cache *cache, struct node *node, uint64_t number, uint64_t size)
 {
     uint64_t former = node->r.ancestor;
 
-    node->r.ancestor = node->r.body;
-    node->r.ancestor_size = node->r.body_size;
+    node->r.ancestor = number;
+    node->r.ancestor_size = size;
     node->r.ancestor_updated_at = node->r.updated_at;
     node->r.ancestor_bytes = node->r.base_size;
     cache_release_body(cache, node, former);
@@ -192,7 +192,7 @@ static void check_rewrite(struct cache *cache, struct node *node, const struct s
     if (err == 0)
         err = news_full(cache, node, note, number, date, false);
     if (err == 0)
-        reconcile_set_ancestor(cache, node);
+        reconcile_set_ancestor(cache, node, node->r.body, node->r.body_size);
     (void)cache_save(cache, node);
     if (cache_commit(cache) < 0)
         err = -EIO;

@@ -8,8 +8,9 @@
  * brought together another way and the plan decides anew. NUMBER: body file with the note's body, 0 none. */
 void reconcile_check(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
                      int64_t date);
-/* Base is from now on what the pending rewrite started from. */
-void reconcile_set_ancestor(struct cache *cache, struct node *node);
+/* Body file NUMBER, SIZE bytes of it, is from now on what the pending rewrite started from; base is that version, or one that
+ * grew from it. */
+void reconcile_set_ancestor(struct cache *cache, struct node *node, uint64_t number, uint64_t size);
 /* The note can no longer be rewritten (locked, or turned rich): what is shown becomes a new note "NAME (local ...)". */
 void reconcile_locked(struct cache *cache, struct node *node);
 

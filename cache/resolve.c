@@ -1,14 +1,14 @@
 /* resolve: requests whose outcome is unknown.
  *
- * While the outcome is unknown the same request goes again under the same key, and the service replays its answer. After a
- * restart or half a minute of doubt a PATCH or DELETE is not resent blindly: it could undo what others did meanwhile. It is
- * read first:
- *     body = what was sent                  done
- *     body = what was sent + more lines     done, then somebody appended
+ * Appends, creates, moves and folder calls go again under their key, and the service replays its answer: for 23 hours (it
+ * remembers keys for 24), after a restart not before the request timeout has passed. Later they are looked up; when in doubt
+ * a logged duplicate beats a loss.
+ * A PATCH or DELETE is never resent blindly: it could undo what others did meanwhile. It is read first:
  *     version = base's                      not done: again, same key
- *     anything else                         thawed: news first, then a new plan
- * Appends and creates go again under their key for 23 hours (the service remembers keys for 24), after a
- * restart not before the request timeout has passed. Later they are looked up; when in doubt a logged duplicate beats a loss.
+ *     title and body = what was sent        done
+ *     the same + more lines                 done, then somebody appended: news
+ *     anything else                         thawed: as the look before any PATCH or DELETE (reconcile.c), then a new plan
+ * A body that was read and isn't kept is removed by sync.c.
  */
 #include "cache/resolve.h"
 
@@ -19,9 +19,11 @@
 #include "cache/content.h"
 #include "cache/fetch.h"
 #include "cache/freeze.h"
+#include "cache/names.h"
 #include "cache/news.h"
 #include "cache/outcome.h"
 #include "cache/plan.h"
+#include "cache/reconcile.h"
 #include "cache/sync.h"
 
 static const int64_t key_life_ms = 23LL * 3600 * 1000;
@@ -135,22 +137,20 @@ void resolve_retry(struct cache *cache, struct node *node)
 /* How the note's body relates to the text sent. */
 enum resemblance { OTHER, SAME, LONGER };
 
-static enum resemblance compare(struct cache *cache, struct node *node, uint64_t number, size_t size)
+static enum resemblance compare(struct cache *cache, struct node *node, const struct service_note *note)
 {
-    size_t sent = node->frozen->text_size;
-    char *text = NULL, *body = NULL;
-    enum resemblance result = OTHER;
+    size_t sent = node->frozen->text_size, size = note->body_size;
+    enum resemblance like = OTHER;
+    char *text;
 
-    if (!number || freeze_text(cache, node, &text) < 0 || content_load(cache, number, size, &body) < 0)
-        goto out;
-    if (size == sent && memcmp(text, body, sent) == 0)
-        result = SAME;
-    else if (size > sent && sent > 0 && memcmp(text, body, sent) == 0 && body[sent] == '\n')
-        result = LONGER;
-out:
+    if (!note->body || size < sent || freeze_text(cache, node, &text) < 0)
+        return OTHER;
+    if (memcmp(text, note->body, sent) == 0 && size == sent)
+        like = SAME;
+    else if (memcmp(text, note->body, sent) == 0 && sent > 0 && note->body[sent] == '\n')
+        like = LONGER;
     free(text);
-    free(body);
-    return result;
+    return like;
 }
 
 static bool is_base_version(const struct node *node, const struct service_note *note)
@@ -179,28 +179,26 @@ static bool holds_lines(const char *body, size_t size, size_t from, const char *
 
 /* Lines like ours may have been there before: only what lies behind the body as it was when the request was made counts.
  * Where that isn't known, or the body was rewritten since, they are not taken for ours. */
-static bool holds_append(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number)
+static bool holds_append(struct cache *cache, struct node *node, const struct service_note *note)
 {
     const struct store_frozen *frozen = node->frozen;
     int64_t from = frozen->note_id ? frozen->base_size : 0;
-    char *text = NULL, *body = NULL;
-    bool found = false;
+    char *text;
+    bool found;
 
-    if (from >= 0 && (uint64_t)from <= note->body_size && number && freeze_text(cache, node, &text) == 0 &&
-        content_load(cache, number, note->body_size, &body) == 0)
-        found = holds_lines(body, note->body_size, (size_t)from, text, frozen->text_size);
+    if (from < 0 || (uint64_t)from > note->body_size || !note->body || freeze_text(cache, node, &text) < 0)
+        return false;
+    found = holds_lines(note->body, note->body_size, (size_t)from, text, frozen->text_size);
     free(text);
-    free(body);
     return found;
 }
 
 static void resolve_append(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
                            int64_t date)
 {
-    bool found = holds_append(cache, node, note, number);
+    bool found = holds_append(cache, node, note);
 
     if (!found && key_is_alive(cache, node->frozen)) {
-        cache_release_body(cache, node, number);
         repeat(cache, node);
         return;
     }
@@ -208,42 +206,62 @@ static void resolve_append(struct cache *cache, struct node *node, const struct 
         if (!is_base_version(node, note))
             cache_log(cache, LOG_WARNING, "an append of unknown outcome is sent again; it may be there twice");
         outcome_thaw(cache, node); /* a new key */
-        (void)news_full(cache, node, note, number, date, false);
+        if (node->r.id)
+            (void)news_full(cache, node, note, number, date, false);
         return;
     }
     cache_log(cache, LOG_NOTICE, "an append of unknown outcome was found in the note");
-    if (!node->r.id)
+    if (!node->r.id) {
         outcome_made(cache, node, note, number, date);
-    else
-        outcome_appended(cache, node);
+        return;
+    }
+    outcome_appended(cache, node);
     (void)news_full(cache, node, note, number, date, false);
 }
 
-static void resolve_patch(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                          int64_t date)
+static void resolve_create(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                           int64_t date)
 {
-    bool content = (node->frozen->fields & PLAN_CONTENT) != 0;
-    enum resemblance like = content ? compare(cache, node, number, note->body_size) : OTHER;
-
-    if (content && (like == SAME || like == LONGER)) {
+    if (compare(cache, node, note) != OTHER) {
         outcome_made(cache, node, note, number, date);
-        return;
-    }
-    if (is_base_version(node, note)) {
-        cache_release_body(cache, node, number);
+    } else if (key_is_alive(cache, node->frozen)) {
         repeat(cache, node);
-        return;
+    } else {
+        /* Somebody else's note, or ours and changed since: once the list has told of it they are one file. */
+        outcome_thaw(cache, node);
+        node->retry_at_ms = cache_now_ms(cache) + 1000;
+        cache->pull.poll_wanted = true;
     }
-    outcome_thaw(cache, node);
-    cache_release_body(cache, node, number);
-    cache->pull.poll_wanted = true;
+}
+
+/* Without its title a note may have all of the body that a rename sent, and not be renamed. */
+static bool has_title(const struct store_frozen *frozen, const struct service_note *note)
+{
+    return !frozen->title || strcmp(frozen->title, note->filename) == 0 ||
+           names_is_rendering(frozen->title, note->filename);
+}
+
+static void resolve_change(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                           int64_t date)
+{
+    bool content = node->frozen->op == SERVICE_OP_PATCH && (node->frozen->fields & PLAN_CONTENT);
+
+    if (is_base_version(node, note)) {
+        repeat(cache, node);
+    } else if (content && has_title(node->frozen, note) && compare(cache, node, note) != OTHER) {
+        outcome_made(cache, node, note, number, date);
+    } else {
+        outcome_thaw(cache, node);
+        reconcile_check(cache, node, note, number, date);
+    }
 }
 
 void resolve_with_note(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
                        int64_t date)
 {
     if (!node->frozen) {
-        (void)news_full(cache, node, note, number, date, false);
+        if (node->r.id)
+            (void)news_full(cache, node, note, number, date, false);
         return;
     }
     switch ((enum service_op)node->frozen->op) {
@@ -253,24 +271,10 @@ void resolve_with_note(struct cache *cache, struct node *node, const struct serv
         break;
     case SERVICE_OP_CREATE:
     case SERVICE_OP_BULK:
-        if (compare(cache, node, number, note->body_size) == SAME) {
-            outcome_made(cache, node, note, number, date);
-            break;
-        }
-        cache_release_body(cache, node, number);
-        outcome_park(cache, node, -EEXIST, "validation_failed", "another note has this name");
-        break;
-    case SERVICE_OP_DELETE:
-        if (is_base_version(node, note)) {
-            cache_release_body(cache, node, number);
-            repeat(cache, node);
-            break;
-        }
-        outcome_thaw(cache, node); /* changed since: the next check brings it back */
-        cache_release_body(cache, node, number);
+        resolve_create(cache, node, note, number, date);
         break;
     default:
-        resolve_patch(cache, node, note, number, date);
+        resolve_change(cache, node, note, number, date);
         break;
     }
 }

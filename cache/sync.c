@@ -240,7 +240,7 @@ static void dispatch(struct cache *cache, struct completion *call)
     case CALL_QUERY:
         node = tree_find(&cache->tree, call->inos[0]);
         if (node)
-            fetch_done(cache, node, call->reply, call->stored);
+            fetch_done(cache, node, call->call.id, call->reply, call->stored);
         break;
     case CALL_FROZEN:
         outcome_done(cache, call);

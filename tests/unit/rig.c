@@ -40,6 +40,8 @@ void rig_make(struct rig *rig, uint64_t seed) {
     fake_clock_init(&rig->clock, seed);
     rig->face = fake_clock_face(&rig->clock);
     model_init(&rig->model, &rig->clock);
+    if (access("/dev/shm", W_OK) == 0) /* syncs cost nothing there */
+        (void)setenv("TMPDIR", "/dev/shm", 0);
     scratch_make(rig->top);
     snprintf(rig->dir, sizeof rig->dir, "%s/0", rig->top);
     rig->config = (struct cache_config){
@@ -439,4 +441,77 @@ void rig_assert_note(struct rig *rig, const char *filename, const char *body) {
     if (!note)
         fail_msg("the service has no note %s", filename);
     assert_string_equal(note->body, body);
+}
+
+unsigned rig_count(const struct rig *rig, const char *text) {
+    const struct account *account = &rig->model.account;
+    unsigned count = 0;
+
+    for (size_t i = 0; i < account->note_count; i++)
+        for (const char *at = account->notes[i]->body; (at = strstr(at, text)); at++)
+            count++;
+    return count;
+}
+
+static void print_all(const struct rig *rig) {
+    const struct account *account = &rig->model.account;
+
+    for (size_t i = 0; i < account->note_count; i++)
+        fprintf(stderr, "service: %lld in %lld: %s: \"%s\"\n", (long long)account->notes[i]->id,
+                (long long)account->notes[i]->folder_id, account->notes[i]->filename,
+                account->notes[i]->body);
+}
+
+static void assert_shows(struct rig *rig, const struct account_note *note) {
+    const struct account *account = &rig->model.account;
+    char path[2 * NAME_SIZE];
+    int err;
+
+    snprintf(path, sizeof path, "%s", note->filename);
+    for (size_t i = 0; i < account->folder_count; i++)
+        if (account->folders[i].id == note->folder_id)
+            snprintf(path, sizeof path, "%s/%s", account->folders[i].name, note->filename);
+    char *shown = rig_get(rig, path, &err);
+    if (!shown) {
+        print_all(rig);
+        fail_msg("%s is on the service, here: %s", path, strerror(-err));
+    }
+    size_t size = strlen(shown);
+    if (strncmp(shown, note->body, note->size) != 0 ||
+        (size != note->size && strcmp(shown + note->size, "\n") != 0)) {
+        print_all(rig);
+        fail_msg("%s shows \"%s\", the service has \"%s\"", path, shown, note->body);
+    }
+    free(shown);
+}
+
+/* The entries of DIR; below the root those of its folders, too. */
+static size_t count_entries(struct rig *rig, uint64_t dir) {
+    struct cache_listing *listing;
+    size_t count = 0;
+    bool directory;
+    uint64_t ino;
+    int err;
+
+    AWAIT(rig, err, cache_list(rig->cache, dir, &wait.waiter, &listing));
+    assert_int_equal(err, 0);
+    for (size_t i = 0; cache_listing_name(listing, i, &ino, &directory); i++)
+        count += 1 + (directory && dir == CACHE_ROOT_INO && ino != dir ? count_entries(rig, ino) : 0);
+    cache_listing_destroy(listing);
+    return count;
+}
+
+void rig_assert_same(struct rig *rig) {
+    const struct account *account = &rig->model.account;
+
+    assert_int_equal(rig_refresh(rig), 0);
+    rig_run(rig, 60000);
+    for (size_t i = 0; i < account->note_count; i++)
+        assert_shows(rig, account->notes[i]);
+    size_t entries = count_entries(rig, CACHE_ROOT_INO);
+    if (entries != account->note_count + account->folder_count) {
+        print_all(rig);
+        fail_msg("%zu entries are shown, the service has %zu notes and %zu folders", entries,
+                 account->note_count, account->folder_count);
+    }
 }

@@ -69,5 +69,9 @@ int rig_refresh(struct rig *rig);
 /* Assertions that name what differs. */
 void rig_assert_file(struct rig *rig, const char *path, const char *text);     /* as the mount shows it */
 void rig_assert_note(struct rig *rig, const char *filename, const char *body); /* as the service has it */
+/* Mount and service show the same: names, folders and texts (but for a final newline). Refreshes first. */
+void rig_assert_same(struct rig *rig);
+/* How often TEXT occurs in all notes of the service. */
+unsigned rig_count(const struct rig *rig, const char *text);
 
 #endif
