@@ -36,6 +36,7 @@ static int measure(struct cache *cache, struct node *node)
         err = body_read(node->body, node->r.body_size - 1, &last, 1);
         node->r.end = (int)text_end_of(&last, 1);
     }
+    node->trusted_body = node->r.body;
     return err;
 }
 

@@ -178,7 +178,7 @@ static void load_contents(struct cache *cache)
     for (node = cache->tree.dirty; node; node = node->dirty_next) {
         uint64_t unsent, from;
 
-        if (node->r.folder || content_open(cache, node) < 0)
+        if (node->r.folder || content_open_written(cache, node) < 0)
             continue;
         unsent = content_unsent(node);
         from = unsent > 8 ? unsent - 8 : 0; /* a character is four bytes at most */

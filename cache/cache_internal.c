@@ -269,7 +269,7 @@ void cache_fill_entry(struct cache *cache, struct node *node, struct cache_entry
 
     /* Opens the draft or tail after a restart, so that the size is right. */
     if (node->r.content != STORE_CONTENT_BASE && !node->r.folder)
-        (void)content_open(cache, node);
+        (void)content_open_written(cache, node);
     fill_attr(cache, node, &out->attr);
     out->valid_ms = age < ttl ? ttl - age : 0;
     out->attr_valid_ms = out->valid_ms;

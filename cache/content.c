@@ -59,15 +59,16 @@ bool content_cached(const struct node *node)
     return node->r.content == STORE_CONTENT_DRAFT || !node->r.id || node->r.body != 0;
 }
 
-/* After a restart of the machine a cached body is only believed if its checksum is right. */
+/* After a restart of the machine a cached body is only believed if its checksum is right; looked at once. */
 static int verify_body(struct cache *cache, struct node *node)
 {
     uint32_t crc;
 
-    if (!cache->recheck_bodies)
+    if (!cache->recheck_bodies || node->trusted_body == node->r.body)
         return body_size(node->body) < (int64_t)node->r.body_size ? -ESTALE : 0;
     if (body_crc(node->body, 0, node->r.body_size, 0, &crc) < 0 || crc != node->r.body_crc)
         return -ESTALE;
+    node->trusted_body = node->r.body;
     return 0;
 }
 
@@ -90,20 +91,24 @@ static int open_tail(struct cache *cache, struct node *node)
     return tail_open(statedir_tails(cache->dir), node->r.ino, node->r.tail_epoch, &node->tail);
 }
 
-int content_open(struct cache *cache, struct node *node)
+int content_open_written(struct cache *cache, struct node *node)
 {
-    int err = 0;
     int64_t size;
 
     if (node->r.draft && !node->draft) {
-        err = body_open(statedir_bodies(cache->dir), node->r.draft, &node->draft);
+        int err = body_open(statedir_bodies(cache->dir), node->r.draft, &node->draft);
         if (err < 0)
             return err;
         size = body_size(node->draft);
         node->draft_size = size > 0 ? (uint64_t)size : 0;
     }
-    if (node->r.tail_epoch && !node->tail)
-        err = open_tail(cache, node);
+    return node->r.tail_epoch && !node->tail ? open_tail(cache, node) : 0;
+}
+
+int content_open(struct cache *cache, struct node *node)
+{
+    int err = content_open_written(cache, node);
+
     if (err == 0 && node->r.body && !node->body)
         err = open_body(cache, node);
     return err;
@@ -273,14 +278,11 @@ static int append_to_draft(struct cache *cache, struct node *node, const void *d
 int content_append(struct cache *cache, struct node *node, const void *data, size_t size)
 {
     struct text_utf8 utf8;
-    int err = content_open(cache, node);
+    int err = content_open_written(cache, node);
 
-    if (err < 0 && err != -ESTALE)
-        return err;
-    err = check_room(cache, node, content_size(node) + size);
-    if (err < 0)
-        return err;
-    if (node->r.scratch)
+    if (err == 0)
+        err = check_room(cache, node, content_size(node) + size);
+    if (err == 0 && node->r.scratch)
         err = content_draft(cache, node, false);
     if (err < 0)
         return err;

@@ -20,6 +20,8 @@ uint64_t content_unsent(const struct node *node);
 /* Opens the files behind the content; content_close lets go of them when no handle and no request needs them. A
  * cached body that turns out to be missing or damaged is forgotten: -ESTALE, to be fetched again. */
 int content_open(struct cache *cache, struct node *node);
+/* The same for what was written here, tail and draft: all that an append needs. */
+int content_open_written(struct cache *cache, struct node *node);
 /* Copies all that is shown into the empty body file TO. */
 int content_copy(struct cache *cache, struct node *node, struct body *to);
 void content_close(struct cache *cache, struct node *node);

@@ -224,7 +224,7 @@ static int write_locked(struct cache *cache, struct cache_handle *handle, const 
     if (err)
         return err;
     handle->wrote = true;
-    if (node->r.id || (flags & O_APPEND))
+    if (!node->awaited && (node->r.id || (flags & O_APPEND)))
         cache_kick(cache);
     return 0;
 }
@@ -404,7 +404,8 @@ void cache_close(struct cache_handle *handle)
         if (handle->wrote)
             (void)content_check(cache, node);
         node->unsaved = true;
-        cache_kick(cache);
+        if (!node->awaited || node->r.content != STORE_CONTENT_TAIL)
+            cache_kick(cache);
     }
     content_close(cache, node);
     cache_reap(cache, node);

@@ -8,6 +8,7 @@
  * Group commit: the first append leaves at once, what arrives while it is in flight forms the next. A note that is
  * appended to without pause is paced (burst of PACE_BURST, then PACE_RATE a second), so that a fast log loop spends a few calls
  * instead of the minute's budget. When the bucket is empty nothing is frozen: the group grows until there is budget.
+ * All that time the note is `awaited`: a reply or an alarm brings the sync thread back to it, and writes don't wake it.
  */
 #include "cache/push.h"
 
@@ -173,8 +174,10 @@ static enum plan_body describe_body(struct round *round, struct node *node)
     if (node->r.content == STORE_CONTENT_TAIL && node->r.id) {
         if (!owed_impatient(cache, node, &at))
             (void)is_ahead(round, at);
-        if (paces(round, node) || round->room[SERVICE_APPEND] <= 0)
+        if (paces(round, node) || round->room[SERVICE_APPEND] <= 0) {
+            node->awaited = true;
             return PLAN_BODY_SAME;
+        }
         if (owed_append(cache, node, &append) == TEXT_ENDED)
             end_glued_line(cache, node);
     }
@@ -217,6 +220,7 @@ static void describe_note(struct round *round, struct node *node)
         .batch_max = node->batch_max ? node->batch_max : 1,
         .body = PLAN_BODY_SAME,
     };
+    node->awaited = round->blocked || (note->busy && !node->r.error && !node->bad_text);
     if (note->busy) {
         note->body = node->r.content == STORE_CONTENT_BASE ? PLAN_BODY_SAME : PLAN_BODY_REWRITE;
         note->busy_name = node->frozen ? node->frozen->title : NULL;
@@ -230,6 +234,7 @@ static void describe_note(struct round *round, struct node *node)
     if (!node->r.id) {
         note->body = PLAN_BODY_REWRITE;
         note->append_creates = node->r.append_born && owed_has_line(round->cache, node);
+        node->awaited = node->awaited || (note->hold_name && node->line_at_ms);
         return;
     }
     note->hold_body = node->r.content == STORE_CONTENT_DRAFT &&
@@ -346,6 +351,7 @@ static void start_step(struct round *round, struct node *node, const struct plan
     }
     round->room[step_class(step->op)]--;
     node->pace -= 1.0;
+    node->awaited = true;
     node->hurry = node->hurry && node->r.content == STORE_CONTENT_TAIL;
     move_to_end(cache, node);
 }

@@ -39,6 +39,7 @@ struct node {
     struct body *body, *draft;
     struct tail *tail;
     uint64_t draft_size;
+    uint64_t trusted_body;  /* number of the body that this run has written or verified */
     uint64_t change;        /* counts local changes of the content */
     bool unsynced;          /* draft or tail has bytes that no fdatasync covers */
     bool unsaved;           /* times changed since the row was written */
@@ -53,6 +54,7 @@ struct node {
     int64_t rewritten_at_ms; /* held open: when the rewrite began or was last uploaded */
     int64_t retry_at_ms;    /* after a failure: not before */
     unsigned failures;
+    bool awaited;           /* the sync thread comes back to it by itself, whatever is written meanwhile */
     bool hurry;             /* fsync or flush: settle no longer */
     bool checked;           /* the check before PATCH or DELETE has just succeeded */
     int64_t checked_at_ms;
