@@ -150,7 +150,7 @@ static int load_frozen(struct store_frozen *rec, void *arg)
     *frozen = *rec;
     frozen->draft_change = UINT64_MAX; /* changes are counted anew in each run */
     if (node)
-        (void)content_open(cache, node);
+        (void)content_open_written(cache, node);
     if (!node || !is_whole(cache, node, frozen)) {
         (void)store_erase_frozen(cache->store, frozen->ino);
         store_frozen_release(frozen);
@@ -212,6 +212,15 @@ static void remove_unknown(uint64_t number, void *arg)
         (void)body_drop(statedir_bodies(known->cache->dir), number);
 }
 
+static void remove_unknown_tail(uint64_t number, void *arg)
+{
+    struct cache *cache = arg;
+    struct node *node = tree_find(&cache->tree, number);
+
+    if (!node || !node->r.tail_epoch)
+        (void)tail_unlink(statedir_tails(cache->dir), number);
+}
+
 static int remove_strays(struct cache *cache)
 {
     struct known_files known = {.cache = cache};
@@ -229,6 +238,7 @@ static int remove_strays(struct cache *cache)
     }
     qsort(known.numbers, known.count, sizeof(uint64_t), by_number);
     (void)body_each(statedir_bodies(cache->dir), remove_unknown, &known);
+    (void)body_each(statedir_tails(cache->dir), remove_unknown_tail, cache);
     free(known.numbers);
     return 0;
 }
@@ -319,6 +329,7 @@ static void explain(char **out_why, const char *dir, int err, const char *why, i
 
 static void release(struct cache *cache)
 {
+    cache_forget_waste(cache);
     tree_release(&cache->tree);
     store_close(cache->store);
     statedir_close(cache->dir);

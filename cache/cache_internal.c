@@ -1,8 +1,8 @@
 /* What the modules of cache/ share: time, log, saving, waiting.
  *
  * Saving: node->r is a row. A row never refers to a file that may be missing: files are made before
- * the transaction that names them and removed after the one that no longer does (`garbage`); a
- * file that is left over by a kill in between is removed at the next start (load.c).
+ * the transaction that names them (`garbage`, then `waste`) and removed when the one that no longer does is safe from
+ * power loss; a file that is left over by a kill in between is removed at the next start.
  */
 #include "cache/cache_internal.h"
 
@@ -72,16 +72,60 @@ void cache_begin(struct cache *cache)
     store_begin(cache->store);
 }
 
-static void collect_garbage(struct cache *cache, bool remove)
+static void push_garbage(struct garbage **list, struct garbage *item)
+{
+    item->next = *list;
+    *list = item;
+}
+
+/* The transaction has ended: what it let go of is waste, or nothing has changed. */
+static void collect_garbage(struct cache *cache, bool committed)
 {
     struct garbage *item;
 
     while ((item = cache->garbage)) {
         cache->garbage = item->next;
-        if (remove && item->tail)
-            (void)tail_unlink(statedir_tails(cache->dir), item->number);
-        else if (remove)
-            (void)body_drop(statedir_bodies(cache->dir), item->number);
+        if (committed)
+            push_garbage(&cache->waste, item);
+        else
+            free(item);
+    }
+}
+
+struct garbage *cache_take_waste(struct cache *cache)
+{
+    struct garbage *waste = cache->waste;
+
+    cache->waste = NULL;
+    return waste;
+}
+
+void cache_remove_waste(struct cache *cache, struct garbage *waste, bool safe)
+{
+    struct garbage *next;
+
+    for (; waste; waste = next) {
+        struct node *node = waste->tail ? tree_find(&cache->tree, waste->number) : NULL;
+
+        next = waste->next;
+        if (!safe) {
+            push_garbage(&cache->waste, waste);
+            continue;
+        }
+        if (!waste->tail)
+            (void)body_drop(statedir_bodies(cache->dir), waste->number);
+        else if (!node || !node->r.tail_epoch) /* else a newer tail has the name */
+            (void)tail_unlink(statedir_tails(cache->dir), waste->number);
+        free(waste);
+    }
+}
+
+void cache_forget_waste(struct cache *cache)
+{
+    struct garbage *item;
+
+    while ((item = cache->waste)) {
+        cache->waste = item->next;
         free(item);
     }
 }
@@ -116,8 +160,7 @@ static void add_garbage(struct cache *cache, uint64_t number, bool tail)
         return; /* the next start removes the file */
     item->number = number;
     item->tail = tail;
-    item->next = cache->garbage;
-    cache->garbage = item;
+    push_garbage(&cache->garbage, item);
 }
 
 void cache_release_body(struct cache *cache, struct node *node, uint64_t number)

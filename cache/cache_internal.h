@@ -102,7 +102,8 @@ struct cache {
     int64_t identity_retry_ms;
     uint64_t bodies, body_bytes;        /* cached */
     struct cache_waiter *flush_waiters;
-    struct garbage *garbage; /* files to remove once the open transaction is committed */
+    struct garbage *garbage; /* files that no row names once the open transaction is committed */
+    struct garbage *waste;   /* files that no row names: removed once that is safe from power loss */
     unsigned depth;          /* of transactions */
     pthread_t thread;
 };
@@ -127,6 +128,12 @@ void cache_reap(struct cache *cache, struct node *node);
 void cache_release_body(struct cache *cache, struct node *node, uint64_t number);
 /* The same for the node's tail file. */
 void cache_release_tail(struct cache *cache, const struct node *node);
+/* What may be removed when all that is committed now is safe from power loss. */
+struct garbage *cache_take_waste(struct cache *cache);
+/* SAFE: it is; else WASTE is kept for the next time. Takes ownership. */
+void cache_remove_waste(struct cache *cache, struct garbage *waste, bool safe);
+/* Leaves the files to the next start. */
+void cache_forget_waste(struct cache *cache);
 /* Something of the node's want changed: it is owed, a final error no longer counts. Saves. */
 int cache_want_changed(struct cache *cache, struct node *node);
 /* Fills what the kernel is told about a node. */

@@ -86,9 +86,17 @@ static int open_body(struct cache *cache, struct node *node)
     return err;
 }
 
+/* A power loss may have undone the commit that says that the service has all of the tail, and not the removal of the
+ * tail: what it lacks then was acknowledged. */
 static int open_tail(struct cache *cache, struct node *node)
 {
-    return tail_open(statedir_tails(cache->dir), node->r.ino, node->r.tail_epoch, &node->tail);
+    int err = tail_open(statedir_tails(cache->dir), node->r.ino, node->r.tail_epoch, &node->tail);
+
+    if (err == 0 && tail_size(node->tail) < node->r.tail_from) {
+        base_consume_tail(cache, node, UINT64_MAX);
+        err = cache_save(cache, node);
+    }
+    return err;
 }
 
 int content_open_written(struct cache *cache, struct node *node)
@@ -123,6 +131,32 @@ void content_close(struct cache *cache, struct node *node)
     body_put(node->body);
     body_put(node->draft);
     node->body = node->draft = NULL;
+}
+
+int content_sync(struct cache *cache, struct node *node)
+{
+    struct body *draft;
+    struct tail *tail;
+    uint64_t ino = node->r.ino, change = node->change;
+    int err = content_open_written(cache, node);
+
+    if (err < 0)
+        return err;
+    draft = node->draft ? body_get(node->draft) : NULL;
+    tail = node->tail ? tail_get(node->tail) : NULL;
+    content_close(cache, node);
+    pthread_mutex_unlock(&cache->lock);
+    if (draft)
+        err = body_sync(draft);
+    if (err == 0 && tail)
+        err = tail_sync(tail);
+    pthread_mutex_lock(&cache->lock);
+    body_put(draft);
+    tail_put(tail);
+    node = tree_find(&cache->tree, ino);
+    if (err == 0 && node && node->change == change)
+        node->unsynced = false;
+    return err;
 }
 
 struct view {

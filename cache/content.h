@@ -22,6 +22,9 @@ uint64_t content_unsent(const struct node *node);
 int content_open(struct cache *cache, struct node *node);
 /* The same for what was written here, tail and draft: all that an append needs. */
 int content_open_written(struct cache *cache, struct node *node);
+/* Makes unsent bytes safe from power loss; a commit that names their file is another matter (sync_log). The lock is
+ * given up meanwhile. */
+int content_sync(struct cache *cache, struct node *node);
 /* Copies all that is shown into the empty body file TO. */
 int content_copy(struct cache *cache, struct node *node, struct body *to);
 void content_close(struct cache *cache, struct node *node);

@@ -13,8 +13,9 @@
 #include "cache/fetch.h"
 #include "cache/names.h"
 #include "cache/pull.h"
+#include "cache/sync.h"
 
-enum { FSYNC_SERVER_MS = 10000 };
+enum { FSYNC_SERVER_MS = 10000, FSYNC_LOOK_MS = 250 };
 
 struct cache_handle {
     struct cache *cache;
@@ -248,7 +249,7 @@ static int sample_error(struct cache_handle *handle)
     if (!handle->wrote || handle->errors_seen == node->error_count)
         return 0;
     handle->errors_seen = node->error_count;
-    return node->r.error;
+    return node->dirty_prev ? node->last_error : 0; /* saved meanwhile: no error */
 }
 
 int cache_flush(struct cache_handle *handle)
@@ -268,46 +269,50 @@ int cache_flush(struct cache_handle *handle)
 /* Makes one node's bytes and all commits so far safe from power loss. Called with the lock, which is given up meanwhile. */
 static int sync_local(struct cache *cache, struct node *node)
 {
-    struct body *draft = node->draft ? body_get(node->draft) : NULL;
-    struct tail *tail = node->tail ? tail_get(node->tail) : NULL;
-    int err = 0;
+    int err = content_sync(cache, node);
 
-    node->unsynced = false;
-    pthread_mutex_unlock(&cache->lock);
-    if (draft)
-        err = body_sync(draft);
-    if (err == 0 && tail)
-        err = tail_sync(tail);
-    if (err == 0)
-        err = statedir_sync(cache->dir);
-    if (err == 0)
-        err = store_sync(cache->store);
-    pthread_mutex_lock(&cache->lock);
-    body_put(draft);
-    tail_put(tail);
-    if (err < 0)
-        node->unsynced = true;
-    return err;
+    return err < 0 ? err : sync_log(cache);
 }
 
 static bool can_reach_server(const struct cache *cache, const struct node *node)
 {
+    enum service_class class_id = node->r.content == STORE_CONTENT_TAIL ? SERVICE_APPEND : SERVICE_WRITE;
     struct service_budget budget;
 
     if (cache->link.state == LINK_OFFLINE)
         return false;
-    cache->service->ops->budget(cache->service, SERVICE_WRITE, &budget);
-    return budget.wait_ms < FSYNC_SERVER_MS || !node->r.id;
+    cache->service->ops->budget(cache->service, class_id, &budget);
+    return budget.wait_ms < FSYNC_SERVER_MS;
 }
 
-/* -o fsync=server: until the service has it. */
-static int await_server(struct cache *cache, struct cache_handle *handle, struct cache_waiter *waiter)
+/* Has a note given up the name of NODE, which has none, so that NODE will take its place? */
+static bool can_adopt(const struct cache *cache, const struct node *node)
 {
-    struct node *node = handle->node;
+    const struct node *other;
 
-    if (cache->config.fsync != CACHE_FSYNC_SERVER || node->r.scratch || !node->r.id || !node->dir)
-        return 0;
-    if (!node->dirty_prev)
+    for (other = cache->tree.dirty; other; other = other->dirty_next) {
+        const char *name = other->gone_name ? other->gone_name : other->r.base_shown;
+
+        if (other != node && other->r.id && !other->r.folder && name && strcmp(name, node->r.name) == 0 &&
+            other->r.base_dir == node->r.dir)
+            return true;
+    }
+    return false;
+}
+
+/* With -o fsync=server: must the service have NODE before fsync returns? */
+static bool awaits_server(const struct cache *cache, const struct node *node)
+{
+    if (cache->config.fsync != CACHE_FSYNC_SERVER || node->r.scratch || !node->dir || !node->dirty_prev)
+        return false;
+    return node->r.id || can_adopt(cache, node);
+}
+
+static int await_server(struct cache *cache, struct node *node, struct cache_waiter *waiter)
+{
+    int64_t left;
+
+    if (!awaits_server(cache, node))
         return 0;
     if (node->r.error)
         return node->r.error;
@@ -315,9 +320,11 @@ static int await_server(struct cache *cache, struct cache_handle *handle, struct
         return -ETIMEDOUT;
     if (!waiter->mark)
         waiter->mark = (uint64_t)(cache_now_ms(cache) + FSYNC_SERVER_MS);
-    if (cache_now_ms(cache) >= (int64_t)waiter->mark)
+    left = (int64_t)waiter->mark - cache_now_ms(cache);
+    if (left <= 0)
         return -ETIMEDOUT;
-    return cache_wait_on(cache, &node->waiters, waiter, (int64_t)waiter->mark - cache_now_ms(cache));
+    /* Going offline wakes nobody who waits for one note. */
+    return cache_wait_on(cache, &node->waiters, waiter, left < FSYNC_LOOK_MS ? left : FSYNC_LOOK_MS);
 }
 
 int cache_fsync(struct cache_handle *handle, struct cache_waiter *waiter)
@@ -331,46 +338,62 @@ int cache_fsync(struct cache_handle *handle, struct cache_waiter *waiter)
         err = sync_local(cache, node);
         waiter->stage |= STAGE_SYNCED;
         /* A new file keeps its settle time: it may be the temporary file of an atomic save. */
-        if (node->r.id && node->dirty_prev)
+        if (node->dirty_prev && (node->r.id || awaits_server(cache, node)))
             node->hurry = true;
         cache_kick(cache);
     }
     if (err == 0)
         err = sample_error(handle);
     if (err == 0)
-        err = await_server(cache, handle, waiter);
+        err = await_server(cache, node, waiter);
     pthread_mutex_unlock(&cache->lock);
     return err;
 }
 
-/* Children come and go while the lock is given up: one that needs syncing at a time, until none does. */
-static struct node *find_unsynced(struct node *dir)
+/* The inodes below DIR with bytes that aren't safe yet: their nodes may go while the lock is given up. */
+static int gather_unsynced(struct node *dir, uint64_t **inos, size_t *count)
 {
-    struct node *node, *next, *found = NULL;
+    struct node *node, *next;
+    uint64_t *grown;
+    int err = 0;
 
     HASH_ITER(hh_name, dir->children, node, next)
     {
-        if (node->unsynced)
-            return node;
-        if (node->r.folder && (found = find_unsynced(node)))
-            return found;
+        if (node->unsynced) {
+            grown = reallocarray(*inos, *count + 1, sizeof(**inos));
+            if (!grown)
+                return -ENOMEM;
+            *inos = grown;
+            grown[(*count)++] = node->r.ino;
+        }
+        if (node->r.folder)
+            err = gather_unsynced(node, inos, count);
+        if (err < 0)
+            return err;
     }
-    return NULL;
+    return 0;
 }
 
 int cache_fsync_dir(struct cache *cache, uint64_t dir_ino)
 {
     struct node *dir, *node;
+    uint64_t *inos = NULL;
+    size_t count = 0;
     int err = 0;
 
     pthread_mutex_lock(&cache->lock);
-    while (err == 0 && (dir = tree_find(&cache->tree, dir_ino)) && (node = find_unsynced(dir)))
-        err = sync_local(cache, node);
+    dir = tree_find(&cache->tree, dir_ino);
+    if (dir)
+        err = gather_unsynced(dir, &inos, &count);
+    for (size_t i = 0; i < count && err == 0; i++) {
+        node = tree_find(&cache->tree, inos[i]);
+        if (node)
+            err = content_sync(cache, node);
+    }
+    if (err == 0)
+        err = sync_log(cache);
     pthread_mutex_unlock(&cache->lock);
-    if (err == 0)
-        err = statedir_sync(cache->dir);
-    if (err == 0)
-        err = store_sync(cache->store);
+    free(inos);
     return err;
 }
 

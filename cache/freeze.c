@@ -215,9 +215,7 @@ int freeze_text(struct cache *cache, struct node *node, char **out)
     text = malloc(frozen->text_size + 1);
     if (!text)
         return -ENOMEM;
-    err = content_open(cache, node);
-    if (err == -ESTALE)
-        err = 0; /* the cached body is gone; the tail is what counts here */
+    err = content_open_written(cache, node);
     if (err == 0 && frozen->text_size)
         err = node->tail ? tail_read(node->tail, frozen->tail_from, text, frozen->text_size) : -EIO;
     if (err < 0) {

@@ -55,7 +55,7 @@ void outcome_park(struct cache *cache, struct node *node, int error, const char 
     free(path);
     cache_begin(cache);
     freeze_erase(cache, node);
-    node->r.error = error;
+    node->r.error = node->last_error = error;
     node->error_count++;
     (void)tree_set_string(&node->r.error_code, code);
     (void)tree_set_string(&node->r.error_message, message ? message : "");

@@ -40,7 +40,7 @@ static uint64_t added_bytes(struct node *node)
 int owed_read(struct cache *cache, struct node *node, size_t size, char **out)
 {
     char *data = malloc(size + 1);
-    int err = data ? content_open(cache, node) : -ENOMEM;
+    int err = data ? content_open_written(cache, node) : -ENOMEM;
 
     if (err == 0 && node->r.content == STORE_CONTENT_DRAFT)
         err = body_read(node->draft, content_base_size(node), data, size);

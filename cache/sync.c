@@ -117,7 +117,7 @@ static int make_durable(struct cache *cache, const struct completion *call)
     return err;
 }
 
-static int sync_log(struct cache *cache)
+int sync_log(struct cache *cache)
 {
     int err;
 
@@ -290,30 +290,6 @@ static void handle_replies(struct cache *cache)
 
 /* --- power loss --- */
 
-static int sync_node(struct cache *cache, struct node *node)
-{
-    struct body *draft;
-    struct tail *tail;
-    int err = content_open(cache, node);
-
-    if (err < 0 && err != -ESTALE)
-        return err;
-    err = 0;
-    draft = node->draft ? body_get(node->draft) : NULL;
-    tail = node->tail ? tail_get(node->tail) : NULL;
-    node->unsynced = false;
-    content_close(cache, node);
-    pthread_mutex_unlock(&cache->lock);
-    if (draft)
-        err = body_sync(draft);
-    if (err == 0 && tail)
-        err = tail_sync(tail);
-    pthread_mutex_lock(&cache->lock);
-    body_put(draft);
-    tail_put(tail);
-    return err;
-}
-
 /* The inodes of nodes with bytes that aren't safe yet; the lock is given up between them. */
 static size_t gather_unsynced(struct cache *cache, uint64_t *inos, size_t max)
 {
@@ -335,6 +311,7 @@ static size_t gather_unsynced(struct cache *cache, uint64_t *inos, size_t max)
 static void make_all_durable(struct cache *cache, int64_t *out_at_ms)
 {
     int64_t now = cache_now_ms(cache), due = cache->synced_at_ms + SYNC_DURABLE_MS;
+    struct garbage *waste;
     uint64_t inos[256];
     size_t count;
     int err = 0;
@@ -346,21 +323,24 @@ static void make_all_durable(struct cache *cache, int64_t *out_at_ms)
         return;
     }
     cache->synced_at_ms = now;
+    waste = cache_take_waste(cache);
     count = gather_unsynced(cache, inos, sizeof(inos) / sizeof(inos[0]));
     cache->unsynced = count == sizeof(inos) / sizeof(inos[0]);
     for (size_t i = 0; i < count && err == 0; i++) {
         struct node *node = tree_find(&cache->tree, inos[i]);
 
         if (node)
-            err = sync_node(cache, node);
+            err = content_sync(cache, node);
     }
     if (err == 0)
         err = sync_log(cache);
+    cache_remove_waste(cache, waste, err == 0 && !cache->unsynced);
     if (err == 0) {
         pthread_mutex_unlock(&cache->lock);
         err = store_checkpoint(cache->store);
         pthread_mutex_lock(&cache->lock);
     }
+    cache->unsynced |= err < 0 && !cache->stopping;
     if (err < 0)
         cache_log(cache, LOG_ERR, "state directory: cannot make data durable: %s", strerrordesc_np(-err));
 }

@@ -42,6 +42,8 @@ void sync_call_queue(struct cache *cache, struct completion *call);
  * to look again at the latest. The sync thread's body; unit tests call it themselves. */
 void sync_round(struct cache *cache, int64_t *out_at_ms);
 void *sync_thread(void *arg);
+/* Makes all commits so far safe from power loss, and the names of files. The lock is given up meanwhile. */
+int sync_log(struct cache *cache);
 /* Makes everything safe from power loss, after the thread has ended. */
 void sync_finish(struct cache *cache);
 

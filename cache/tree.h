@@ -77,6 +77,7 @@ struct node {
     int64_t listed_at_ms;   /* folder: its own listing was fresh then */
     uint64_t own_change;    /* sequence number of the last own reply applied (pull.c) */
     unsigned error_count;   /* final errors so far: sampled by handles */
+    int last_error;         /* the last of them */
     struct cache_waiter *waiters;
 };
 

@@ -122,9 +122,10 @@ def test_an_empty_bucket(service: Service, mount: Mounts) -> None:
     for number, name in enumerate(names):
         assert lines_of(service, name) == ["begin", *(f"{number}.{i}" for i in (1, 2, 3))]
     paths = [row["path"] for row in rows if row["status"] == 200]
-    first = list(dict.fromkeys(paths))
-    ids = [str(service.note(name)["id"]) for name in names]
-    assert [path.split("/")[-2] for path in first] == ids
+    first = [int(path.split("/")[-2]) for path in dict.fromkeys(paths)]
+    ids = [service.note(name)["id"] for name in names]
+    # What may leave together goes over several connections.
+    assert all(abs(first.index(note) - ids.index(note)) < 4 for note in ids)
     # The first notes may need two calls; what waited for budget went in one.
     assert len(paths) <= len(names) + 4
 
