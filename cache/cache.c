@@ -269,6 +269,13 @@ static int load_facts(struct cache *cache)
     if (store_get_meta(cache->store, "listed", &value) == 0 && value)
         cache->had_state = cache->pull.listed = true;
     free(value);
+    value = NULL;
+    if (store_get_meta(cache->store, "mark", &value) == 0 && value)
+        cache->pull.mark = cache->pull.stored_mark = strtoll(value, NULL, 10);
+    free(value);
+    /* State counts as just listed: it is shown first and checked behind that. */
+    if (cache->pull.listed)
+        cache->pull.swept_at_ms = cache_now_ms(cache);
     cache_begin(cache);
     (void)store_put_meta(cache->store, "boot", boot);
     return cache_commit(cache);
@@ -295,7 +302,8 @@ static int load(struct cache *cache)
         err = account_load(cache);
     /* The check of what changed meanwhile runs behind the first look. */
     cache->pull.poll_wanted = cache->pull.listed;
-    cache->pull.sweep_wanted = true;
+    cache->pull.sweep_wanted = !cache->pull.listed || !pull_is_small(cache);
+    cache->pull.folders_wanted = true;
     return err;
 }
 
@@ -355,7 +363,7 @@ int cache_create(const struct cache_config *config, struct service *service, str
     cache->storage_used = cache->storage_cap = -1;
     cache->outbox_end = &cache->outbox;
     cache->completions_end = &cache->completions;
-    cache->pull.polled_at_ms = INT64_MIN;
+    cache->pull.polled_at_ms = cache->pull.swept_at_ms = INT64_MIN;
     err = init_locks(cache);
     if (err == 0)
         err = tree_init(&cache->tree);
@@ -407,7 +415,7 @@ static bool is_proven(const struct cache *cache)
 
 int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
 {
-    int64_t until = cache_now_ms(cache) + timeout_ms;
+    int64_t until = cache_now_ms(cache) + (cache->had_state && timeout_ms > CACHE_AWAIT_MS ? CACHE_AWAIT_MS : timeout_ms);
     int err = 0;
 
     *out_why = NULL;
@@ -533,6 +541,7 @@ int cache_refresh(struct cache *cache, struct cache_waiter *waiter)
         retry_parked(cache);
         cache->pull.refreshing = true;
         cache->pull.poll_wanted = cache->pull.sweep_wanted = cache->pull.folders_wanted = true;
+        cache->pull.retry_at_ms = 0;
         link_retry_now(cache);
         err = cache_wait_on(cache, &cache->pull.waiters, waiter, INT64_MAX);
     }

@@ -38,26 +38,35 @@ struct link {
     int64_t retry_at_ms;     /* offline or refused: next attempt */
 };
 
-/* Polling (pull.c). */
+/* A list that is read page by page (sweep.h). */
+struct scan {
+    uint64_t since;          /* sequence of its first page's call: what was seen since is there */
+    unsigned offset;
+    size_t pages;            /* that held something */
+    bool partial;            /* it held items that could not be understood */
+};
+
+/* Polling (pull.c, sweep.c). */
 struct pull {
     bool listed;             /* a complete list has been seen (or loaded) */
     bool polling, sweeping, page_asked, listing_folders;
     bool poll_wanted, sweep_wanted, folders_wanted;
-    bool sweep_partial;      /* a page of this sweep held items that could not be understood */
     bool mark_held;          /* news was put off: the mark must not advance past it */
+    unsigned failures;       /* polls or pages in a row */
+    int64_t retry_at_ms;     /* after a failure: not before */
     int64_t polled_at_ms;    /* when the last successful poll was sent; INT64_MIN: never */
     int64_t poll_sent_ms;
-    int64_t swept_at_ms, page_at_ms, folders_at_ms;
+    int64_t sweep_sent_ms;   /* when the sweep under way began */
+    int64_t swept_at_ms;     /* when the last complete one began; INT64_MIN: never. State counts as one */
+    int64_t page_at_ms, folders_at_ms, folders_sent_ms;
     int64_t called_at_ms;    /* last call that asked for freshness */
-    int64_t mark;            /* newest server time that polls have covered */
+    int64_t mark, stored_mark;  /* newest server time that polls have covered */
     int64_t poll_newest;     /* newest item of the poll under way */
-    unsigned poll_offset, sweep_offset;
+    struct scan poll, sweep;
     size_t page_proven;      /* most items the service has put on one page */
+    size_t page_cap;         /* that is all it gives, whatever the limit; 0: not known to be less (API.md C7) */
     bool sizeless;           /* list items lack byte_size or updated_at (API.md C5) */
-    uint64_t sweep;          /* number of the sweep under way */
-    uint64_t sequence;       /* counts own changes applied and requests sent: tells stale lists */
-    size_t sweep_pages;
-    uint64_t sweep_sequence;
+    uint64_t sequence;       /* counts own changes applied and calls made: tells stale lists */
     uint64_t folder_change;  /* sequence of the last own change of a folder */
     uint64_t polls;          /* completed ones */
     int error;               /* of the last poll, negative errno */

@@ -17,6 +17,7 @@
 #include "cache/names.h"
 #include "cache/pull.h"
 #include "cache/push.h"
+#include "cache/sweep.h"
 
 int cache_lookup(struct cache *cache, uint64_t dir_ino, const char *name, struct cache_waiter *waiter,
                  struct cache_entry *out)
@@ -36,7 +37,7 @@ int cache_lookup(struct cache *cache, uint64_t dir_ino, const char *name, struct
     else
         node = tree_child(dir, clean);
     if (err == 0 && !node && !names_is_scratch(clean, cache->config.local_globs)) {
-        err = pull_await(cache, waiter);
+        err = pull_await_name(cache, dir, waiter);
         node = err ? NULL : tree_child(dir, clean);
     }
     if (node) {
@@ -63,15 +64,27 @@ void cache_forget(struct cache *cache, uint64_t ino, uint64_t lookups)
     pthread_mutex_unlock(&cache->lock);
 }
 
+/* The name that was looked up just before is another one's now: the kernel looks again when it gets ESTALE. An open file is asked
+ * for itself, whatever it is called. */
+static bool has_left(const struct node *node, const struct cache_waiter *waiter)
+{
+    if (node->r.folder || node->handles)
+        return false;
+    return !node->dir || waiter->mark != node->moves + 1;
+}
+
 int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter, struct cache_entry *out)
 {
     struct node *node;
     int err;
 
     pthread_mutex_lock(&cache->lock);
+    node = tree_find(&cache->tree, ino);
+    if (node && !waiter->mark)
+        waiter->mark = node->moves + 1;
     err = pull_await(cache, waiter);
     node = err ? NULL : tree_find(&cache->tree, ino);
-    if (err == 0 && !node)
+    if (err == 0 && (!node || has_left(node, waiter)))
         err = -ESTALE;
     /* The list didn't tell the size (API.md C5). */
     if (err == 0 && node->r.id && !node->r.folder && node->r.base_size < 0 && !content_cached(node))
@@ -224,7 +237,7 @@ static int await_listing(struct cache *cache, struct node *dir, struct cache_wai
     if (!dir->r.id || (waiter->stage & STAGE_LISTED) || cache->link.state == LINK_OFFLINE)
         return 0;
     waiter->stage |= STAGE_LISTED;
-    if (dir->query == NODE_QUERY_NONE && fetch_start(cache, dir, NODE_QUERY_FETCH, SERVICE_FOREGROUND) < 0)
+    if (sweep_folder_start(cache, dir, NODE_QUERY_FETCH) < 0)
         return -ENOMEM;
     return cache_wait_on(cache, &dir->waiters, waiter, CACHE_AWAIT_MS);
 }

@@ -18,12 +18,15 @@
 #include "cache/pull.h"
 #include "cache/reconcile.h"
 #include "cache/resolve.h"
+#include "cache/sweep.h"
 #include "cache/sync.h"
 
 int fetch_start(struct cache *cache, struct node *node, enum node_query query, enum service_priority priority)
 {
     struct completion *call;
 
+    if (node->r.folder)
+        return sweep_folder_start(cache, node, query);
     if (node->query != NODE_QUERY_NONE)
         return 0;
     call = sync_call_create(cache, CALL_QUERY, 1);
@@ -33,15 +36,14 @@ int fetch_start(struct cache *cache, struct node *node, enum node_query query, e
     call->call.priority = priority;
     call->call.id = node->r.id;
     call->call.op = SERVICE_OP_GET;
-    if (node->r.folder) {
-        call->call.op = SERVICE_OP_LIST;
-        call->call.filter_folder = true;
-        call->call.folder = (struct service_folder_ref){SERVICE_PLACE_FOLDER, node->r.id};
-        call->call.limit = SERVICE_PAGE_MAX;
-    }
     node->query = query;
     sync_call_queue(cache, call);
     return 0;
+}
+
+static bool is_fetching(const struct node *node)
+{
+    return node->refetch || node->query == NODE_QUERY_FETCH || node->query == NODE_QUERY_CONFIRM;
 }
 
 int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *waiter)
@@ -55,6 +57,8 @@ int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *wai
     if (waiter->stage & STAGE_FETCHED) {
         if (cached)
             return 0;
+        if (waiter->error == 0 && is_fetching(node)) /* woken by something else */
+            return cache_wait_on(cache, &node->waiters, waiter, INT64_MAX);
         return waiter->error ? waiter->error : -ETIMEDOUT;
     }
     if (cache->link.state == LINK_OFFLINE && cache_now_ms(cache) < cache->link.retry_at_ms)
@@ -65,24 +69,10 @@ int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *wai
     return cache_wait_on(cache, &node->waiters, waiter, cached ? CACHE_AWAIT_MS : INT64_MAX);
 }
 
-/* Items of a folder's fresh listing. */
-static void apply_listing(struct cache *cache, struct node *folder, const struct service_reply *reply,
-                          enum node_query query)
+/* The look into a folder before its DELETE. */
+static void apply_folder_check(struct cache *cache, struct node *folder, bool empty)
 {
-    bool empty = true;
-
-    for (size_t i = 0; i < reply->note_count; i++) {
-        struct node *node;
-
-        (void)news_item(cache, &reply->notes[i], cache->pull.sequence);
-        node = tree_find_note(&cache->tree, reply->notes[i].id);
-        /* A note that we are about to delete or have moved away doesn't count. */
-        if (!node || node->dir == folder || (node->dir && node->r.base_dir == folder->r.ino && !node->dirty_prev))
-            empty = false;
-    }
-    if (query != NODE_QUERY_CHECK)
-        return;
-    folder->checked = empty && reply->item_count == 0;
+    folder->checked = empty;
     if (folder->checked || folder->dir)
         return;
     cache_log(cache, LOG_NOTICE, "folder %s is not empty on the service: it comes back",
@@ -127,23 +117,76 @@ static int reply_errno(const struct service_reply *reply)
     return -ETIMEDOUT;
 }
 
-void fetch_done(struct cache *cache, struct node *node, int64_t id, struct service_reply *reply, uint64_t number)
+/* Did a request of ours pass this GET on the way? Then nobody knows which came first. */
+static bool has_crossed(const struct node *node, const struct completion *call)
+{
+    return node->frozen || node->own_change > call->sequence;
+}
+
+void fetch_again(struct cache *cache, struct node *node)
+{
+    if (!node->refetch || node->frozen)
+        return;
+    node->refetch = false;
+    if ((node->waiters || node->handles) && node->r.id && fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND) == 0)
+        return;
+    cache_wake_all(&node->waiters, 0);
+}
+
+static void end_query(struct cache *cache, struct node *node, enum node_query query, int err)
+{
+    if (err < 0 && (query == NODE_QUERY_CHECK || query == NODE_QUERY_RESOLVE || node->dirty_prev)) {
+        node->failures++;
+        node->retry_at_ms = cache_now_ms(cache) + (node->failures < 6 ? 250 << node->failures : 15000);
+    }
+    cache_wake_all(&node->waiters, err);
+    content_close(cache, node);
+    cache_reap(cache, node);
+    cache_kick(cache);
+}
+
+static void folder_done(struct cache *cache, struct node *node, struct completion *call)
 {
     enum node_query query = node->query;
-    int err = reply_errno(reply);
+    int err = reply_errno(call->reply);
+    bool empty = false;
 
+    if (err == 0 && !sweep_folder_done(cache, node, call, &empty))
+        return;
     node->query = NODE_QUERY_NONE;
     node->checked_at_ms = cache_now_ms(cache);
-    if (id != node->r.id) {
+    if (err == 0 && query == NODE_QUERY_CHECK)
+        apply_folder_check(cache, node, empty);
+    end_query(cache, node, query, err);
+}
+
+void fetch_done(struct cache *cache, struct node *node, struct completion *call)
+{
+    enum node_query query = node->query;
+    struct service_reply *reply = call->reply;
+    bool reading = query == NODE_QUERY_FETCH || query == NODE_QUERY_CONFIRM;
+    int err = reply_errno(reply);
+
+    if (node->r.folder) {
+        folder_done(cache, node, call);
+        return;
+    }
+    node->query = NODE_QUERY_NONE;
+    node->checked_at_ms = cache_now_ms(cache);
+    if (call->call.id == node->r.id && reading && err == 0 && has_crossed(node, call)) {
+        node->refetch = true;
+        fetch_again(cache, node);
+        cache_kick(cache);
+        return;
+    }
+    if (call->call.id != node->r.id) {
         err = -ESTALE; /* another node has taken the base over meanwhile */
-    } else if (err == 0 && node->r.folder) {
-        apply_listing(cache, node, reply, query);
-    } else if (err == 0 && (reply->note_count != 1 || (id && reply->notes[0].id != id))) {
+    } else if (err == 0 && (reply->note_count != 1 || (node->r.id && reply->notes[0].id != node->r.id))) {
         cache_log(cache, LOG_ERR, "the service answered a GET with another note");
-        cache_release_body(cache, node, number);
+        cache_release_body(cache, node, call->stored);
         err = -EIO;
     } else if (err == 0) {
-        apply_note(cache, node, reply, query, number);
+        apply_note(cache, node, reply, query, call->stored);
     } else if (reply->outcome == SERVICE_REFUSED && reply->error == SERVICE_ERROR_NOT_FOUND) {
         if (query == NODE_QUERY_RESOLVE)
             resolve_not_found(cache, node);
@@ -152,14 +195,7 @@ void fetch_done(struct cache *cache, struct node *node, int64_t id, struct servi
         cache_kick(cache);
         return;
     }
-    if (err < 0 && (query != NODE_QUERY_FETCH || node->dirty_prev)) {
-        node->failures++;
-        node->retry_at_ms = cache_now_ms(cache) + (node->failures < 6 ? 250 << node->failures : 15000);
-    }
-    cache_wake_all(&node->waiters, err);
-    content_close(cache, node);
-    cache_reap(cache, node);
-    cache_kick(cache);
+    end_query(cache, node, query, err);
 }
 
 static bool evictable(const struct node *node)

@@ -13,8 +13,10 @@ int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *wai
 int fetch_start(struct cache *cache, struct node *node, enum node_query query, enum service_priority priority);
 
 struct completion;
-/* The reply to a node's query about ID (0: by name). TEXT_NUMBER: body file in which the reply's body was stored, 0 if it has none. */
-void fetch_done(struct cache *cache, struct node *node, int64_t id, struct service_reply *reply, uint64_t text_number);
+/* The reply to a node's query. */
+void fetch_done(struct cache *cache, struct node *node, struct completion *call);
+/* A request of ours is done: a GET that crossed it is repeated. */
+void fetch_again(struct cache *cache, struct node *node);
 
 /* Drops cached bodies, least recently used first, until cache_size_bytes holds. Never what is not on the service. */
 void fetch_evict(struct cache *cache);

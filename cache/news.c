@@ -283,25 +283,40 @@ static bool must_defer(struct cache *cache, const struct node *node, const struc
     return node->frozen || node->own_change > sequence;
 }
 
+/* The next poll must tell of the item again, unless it is older than what is known. */
+static void hold_mark(struct cache *cache, const struct node *node, const struct service_note *item)
+{
+    if (node && item->updated_at < node->r.updated_at)
+        return;
+    if (item->updated_at && item->updated_at < cache->pull.mark)
+        cache->pull.mark = item->updated_at;
+    cache->pull.mark_held = true;
+}
+
+static bool is_known(const struct node *node, const struct service_note *item)
+{
+    if ((item->has & SERVICE_HAS_APPEND_ONLY) && node->r.locked != item->append_only)
+        return false;
+    if ((item->has & SERVICE_HAS_FOLDER) && node->r.base_folder != item->folder_id)
+        return false;
+    return node->r.rich == item->rich && strcmp(node->r.base_name, item->filename) == 0 &&
+           news_same_version(node, item);
+}
+
 int news_item(struct cache *cache, const struct service_note *item, uint64_t sequence)
 {
     struct node *node = tree_find_note(&cache->tree, item->id);
-    bool flags_changed;
     int err = 0;
 
+    if (node && is_known(node, item))
+        return 0;
     if (must_defer(cache, node, item, sequence)) {
-        if (item->updated_at && item->updated_at < cache->pull.mark)
-            cache->pull.mark = item->updated_at;
-        cache->pull.mark_held = true;
+        hold_mark(cache, node, item);
         return 0;
     }
     if (!node)
         return add_note(cache, item);
-    flags_changed = node->r.rich != item->rich ||
-                    ((item->has & SERVICE_HAS_APPEND_ONLY) && node->r.locked != item->append_only);
-    if (news_same_version(node, item) && !flags_changed && strcmp(node->r.base_name, item->filename) == 0 &&
-        (!(item->has & SERVICE_HAS_FOLDER) || node->r.base_folder == item->folder_id))
-        return 0;
+    node->own_change = ++cache->pull.sequence;
     apply_flags(node, item);
     err = apply_place(cache, node, item);
     if (!news_same_version(node, item))
@@ -330,7 +345,8 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
     if (!(note->has & SERVICE_HAS_SIZE) && note->body)
         node->r.base_size = (int64_t)note->body_size;
     node->r.inexact = (note->has & SERVICE_HAS_BODY) && !note->body_exact;
-    node->r.settled = is_settled(note, date) || (ours && !cache->pull.sizeless) || (same && node->reread);
+    node->r.settled = is_settled(note, date) || (ours && !cache->pull.sizeless) ||
+                       (same && node->reread && !date);
     node->reread = same;
     if (number) {
         bool equal = false;

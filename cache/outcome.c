@@ -512,6 +512,9 @@ void outcome_done(struct cache *cache, struct completion *call)
 
         if (node && node->frozen && strcmp(node->frozen->key, call->key) == 0)
             node_done(cache, node, call, i);
+        node = tree_find(&cache->tree, call->inos[i]);
+        if (node)
+            fetch_again(cache, node);
     }
     (void)cache_commit(cache);
 }

@@ -1,37 +1,39 @@
 /* pull: learns what changed on the service.
  *
  * Head poll   the newest notes by `updated`, at most once a ttl and only while somebody asks; widened page by page until the
- *             mark is reached. The mark is the newest server time seen; it is inclusive, two seconds back, since timestamps
- *             have a resolution of one second. In an account that fits one page the poll asks for the whole page
- *             and so is a snapshot: what it lacks is gone.
- * Sweep       all notes by `created`, in pages, until an empty page (API.md C7); finds deletions and moves in larger accounts.
- *             What a sweep of several pages misses is confirmed, by GET or, if it is much, by a second
- *             sweep, because pages shift while they are read. Paced to a twentieth of the read budget.
- * Folders     with each sweep, when a list names an unknown folder, and when the root is listed.
+ *             mark is reached. The mark is the newest server time that polls have covered (kept with the state); it is inclusive,
+ *             two seconds back, since timestamps have a resolution of one second. In an account that fits one page the poll
+ *             asks for the whole page and so is a snapshot: what it lacks is gone. If the service caps pages lower, it goes on
+ *             until every known note is accounted for.
+ * Sweep       complete lists of larger accounts (sweep.c).
+ * Folders     with each sweep, when a list names an unknown folder, and, at most once a ttl, when the root is listed or a name in it
+ *             isn't found.
  *
  * Only server time is compared with server time; ttl and pacing use the monotonic clock.
  */
 #include "cache/pull.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "cache/fetch.h"
 #include "cache/link.h"
 #include "cache/news.h"
+#include "cache/sweep.h"
 
 enum {
     HEAD_PAGE = 20,
     MARK_BACK_S = 2,          /* timestamps have a resolution of 1 s */
-    CONFIRM_BY_GET = 20,      /* more missing notes than this are confirmed by a second sweep */
-    SWEEP_SHARE = 20,         /* a sweep uses one in so many reads */
     FOLDERS_TTLS = 6,
+    RETRY_MS = 250,           /* after a failed poll, doubled up to */
+    RETRY_MAX_MS = 15000,
 };
 
-/* An account that (safely) fits one page. */
-static bool is_small(const struct cache *cache)
+bool pull_is_small(const struct cache *cache)
 {
-    return HASH_CNT(hh_id, cache->tree.note_by_id) < SERVICE_PAGE_MAX - 5;
+    return HASH_CNT(hh_id, cache->tree.note_by_id) <= SERVICE_PAGE_MAX;
 }
 
 /* The ttl in force: it stretches as the window of reads empties. */
@@ -68,31 +70,57 @@ static bool is_slow(const struct pull *pull, int64_t now)
     return pull->polling && now - pull->poll_sent_ms >= CACHE_AWAIT_MS;
 }
 
-int pull_await(struct cache *cache, struct cache_waiter *waiter)
+static bool folders_due(struct cache *cache)
 {
-    struct pull *pull = &cache->pull;
+    return cache_now_ms(cache) - cache->pull.folders_sent_ms >= current_ttl(cache);
+}
 
-    pull->called_at_ms = cache_now_ms(cache);
-    if (pull->listed && !is_due(cache))
-        return 0;
-    if (pull->listed || !pull->sweeping) {
-        pull->poll_wanted = true;
-        cache_kick(cache);
-    }
-    if (pull->listed && (known_offline(cache) || !waiter || (waiter->stage & STAGE_POLLED) ||
-                         is_slow(pull, pull->called_at_ms)))
-        return 0;
-    if (!pull->listed && known_offline(cache))
+/* Nothing is known yet: waits for the first list, however long it takes. */
+static int await_first_list(struct cache *cache, struct cache_waiter *waiter)
+{
+    if (known_offline(cache))
         return cache->link.account == ACCOUNT_UNAUTHENTICATED ? -EACCES : -ETIMEDOUT;
     if (!waiter)
         return 0;
+    if ((waiter->stage & STAGE_POLLED) && waiter->error)
+        return waiter->error;
     waiter->stage |= STAGE_POLLED;
+    return cache_wait_on(cache, &cache->pull.waiters, waiter, INT64_MAX);
+}
+
+static int await_news(struct cache *cache, bool folders, struct cache_waiter *waiter)
+{
+    struct pull *pull = &cache->pull;
+    int64_t now = cache_now_ms(cache);
+    bool due = is_due(cache);
+
+    pull->called_at_ms = now;
+    folders = folders && (folders_due(cache) || pull->listing_folders);
+    if (pull->listed && !due && !folders)
+        return 0;
+    if (due && (pull->listed || !pull->sweeping))
+        pull->poll_wanted = true;
+    if (folders && !pull->listing_folders)
+        pull->folders_wanted = true;
+    cache_kick(cache);
     if (!pull->listed)
-        return cache_wait_on(cache, &pull->waiters, waiter, INT64_MAX);
-    if (pull->polling)
-        return cache_wait_on(cache, &pull->waiters, waiter,
-                             pull->poll_sent_ms + CACHE_AWAIT_MS - pull->called_at_ms);
-    return cache_wait_on(cache, &pull->waiters, waiter, CACHE_AWAIT_MS);
+        return await_first_list(cache, waiter);
+    if (known_offline(cache) || now < pull->retry_at_ms || !waiter || (waiter->stage & STAGE_POLLED) ||
+        is_slow(pull, now))
+        return 0;
+    waiter->stage |= STAGE_POLLED;
+    return cache_wait_on(cache, &pull->waiters, waiter,
+                         pull->polling ? pull->poll_sent_ms + CACHE_AWAIT_MS - now : CACHE_AWAIT_MS);
+}
+
+int pull_await(struct cache *cache, struct cache_waiter *waiter)
+{
+    return await_news(cache, false, waiter);
+}
+
+int pull_await_name(struct cache *cache, const struct node *dir, struct cache_waiter *waiter)
+{
+    return await_news(cache, dir == cache->tree.root, waiter);
 }
 
 bool pull_is_slow(struct cache *cache)
@@ -100,30 +128,32 @@ bool pull_is_slow(struct cache *cache)
     return is_slow(&cache->pull, cache_now_ms(cache));
 }
 
-/* A folder of a large account is listed on its own: its notes aren't on every head poll. */
-static bool needs_own_listing(struct cache *cache, const struct node *dir)
-{
-    return dir->r.id && dir->r.folder && !is_small(cache) &&
-           cache_now_ms(cache) - dir->listed_at_ms >= current_ttl(cache);
-}
-
 int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter)
 {
-    int err;
+    int64_t now = cache_now_ms(cache);
+    struct node *doubt;
+    int err = await_news(cache, dir == cache->tree.root, waiter);
 
-    if (dir == cache->tree.root && cache_now_ms(cache) - cache->pull.folders_at_ms >= current_ttl(cache))
-        cache->pull.folders_wanted = true;
-    err = pull_await(cache, waiter);
-    if (err || !needs_own_listing(cache, dir) || known_offline(cache) || !waiter || (waiter->stage & STAGE_LISTED))
+    if (err || !waiter || known_offline(cache) || pull_is_small(cache))
         return err;
-    waiter->stage |= STAGE_LISTED;
-    dir->listed_at_ms = cache_now_ms(cache);
-    if (fetch_start(cache, dir, NODE_QUERY_FETCH, SERVICE_FOREGROUND) < 0)
-        return -ENOMEM;
-    return cache_wait_on(cache, &dir->waiters, waiter, CACHE_AWAIT_MS);
+    if (!(waiter->stage & STAGE_LISTED)) {
+        waiter->stage |= STAGE_LISTED;
+        waiter->mark = (uint64_t)(now + CACHE_AWAIT_MS);
+        if (!sweep_folder_due(cache, dir, current_ttl(cache)))
+            return 0;
+        dir->listed_at_ms = now;
+        if (sweep_folder_start(cache, dir, NODE_QUERY_FETCH) < 0)
+            return -ENOMEM;
+    }
+    if (now >= (int64_t)waiter->mark)
+        return 0;
+    if (dir->query != NODE_QUERY_NONE)
+        return cache_wait_on(cache, &dir->waiters, waiter, (int64_t)waiter->mark - now);
+    doubt = sweep_folder_doubt(dir);
+    return doubt ? cache_wait_on(cache, &doubt->waiters, waiter, (int64_t)waiter->mark - now) : 0;
 }
 
-static void ask_list(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit, unsigned offset)
+void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit, unsigned offset)
 {
     struct completion *call = sync_call_create(cache, kind, 1);
 
@@ -133,15 +163,15 @@ static void ask_list(struct cache *cache, enum call_kind kind, enum service_sort
     call->call.sort = sort;
     call->call.limit = limit;
     call->call.offset = offset;
-    call->call.priority = SERVICE_FOREGROUND;
+    call->call.priority = kind == CALL_SWEEP && cache->pull.listed ? SERVICE_READ_AHEAD : SERVICE_FOREGROUND;
     sync_call_queue(cache, call);
 }
 
 static void ask_head(struct cache *cache)
 {
-    unsigned limit = is_small(cache) || cache->pull.poll_offset ? SERVICE_PAGE_MAX : HEAD_PAGE;
+    unsigned limit = pull_is_small(cache) || cache->pull.poll.offset ? SERVICE_PAGE_MAX : HEAD_PAGE;
 
-    ask_list(cache, CALL_POLL, SERVICE_SORT_UPDATED, limit, cache->pull.poll_offset);
+    pull_ask(cache, CALL_POLL, SERVICE_SORT_UPDATED, limit, cache->pull.poll.offset);
 }
 
 static void start_poll(struct cache *cache)
@@ -154,7 +184,7 @@ static void start_poll(struct cache *cache)
     pull->poll_wanted = false;
     pull->polling = true;
     pull->poll_sent_ms = cache_now_ms(cache);
-    pull->poll_offset = 0;
+    pull->poll = (struct scan){0};
     pull->poll_newest = 0;
     pull->mark_held = false;
     ask_head(cache);
@@ -168,6 +198,7 @@ static void start_folders(struct cache *cache)
     if (!call)
         return;
     cache->pull.listing_folders = true;
+    cache->pull.folders_sent_ms = cache_now_ms(cache);
     call->call.op = SERVICE_OP_FOLDERS;
     sync_call_queue(cache, call);
 }
@@ -184,56 +215,9 @@ static void start_probe(struct cache *cache)
     sync_call_queue(cache, call);
 }
 
-static void start_sweep(struct cache *cache)
-{
-    struct pull *pull = &cache->pull;
-
-    pull->sweep_wanted = false;
-    pull->sweeping = true;
-    pull->sweep_offset = 0;
-    pull->sweep_pages = 0;
-    pull->sweep_partial = false;
-    pull->sweep++;
-    pull->sweep_sequence = pull->sequence;
-    pull->folders_wanted = true;
-}
-
-/* When the next page of a sweep may be asked for. The first list of all is not paced: it is waited for. */
-static int64_t page_due(struct cache *cache)
-{
-    struct service_budget budget;
-    int64_t limit;
-
-    if (!cache->pull.listed)
-        return INT64_MIN;
-    cache->service->ops->budget(cache->service, SERVICE_READ, &budget);
-    limit = budget.limit > 0 ? budget.limit : 600;
-    return cache->pull.page_at_ms + (int64_t)60000 * SWEEP_SHARE / limit;
-}
-
 static bool is_active(struct cache *cache)
 {
     return cache->pull.called_at_ms && cache_now_ms(cache) - cache->pull.called_at_ms < (int64_t)cache->config.ttl_ms;
-}
-
-static void sweep_tick(struct cache *cache, int64_t *out_at_ms)
-{
-    struct pull *pull = &cache->pull;
-    int64_t due = page_due(cache), now = cache_now_ms(cache);
-
-    if (!pull->sweeping && (pull->sweep_wanted || (is_active(cache) && !is_small(cache) && now >= due)))
-        start_sweep(cache);
-    if (!pull->sweeping || pull->page_asked)
-        return;
-    if (pull->listed && !pull->sweep_wanted && !is_active(cache) && pull->sweep_offset)
-        return; /* goes on when somebody looks */
-    if (now < due) {
-        *out_at_ms = due < *out_at_ms ? due : *out_at_ms;
-        return;
-    }
-    pull->page_asked = true;
-    pull->page_at_ms = now;
-    ask_list(cache, CALL_SWEEP, SERVICE_SORT_CREATED, SERVICE_PAGE_MAX, pull->sweep_offset);
 }
 
 void pull_tick(struct cache *cache, int64_t *out_at_ms)
@@ -244,11 +228,15 @@ void pull_tick(struct cache *cache, int64_t *out_at_ms)
         *out_at_ms = cache->link.retry_at_ms < *out_at_ms ? cache->link.retry_at_ms : *out_at_ms;
         return;
     }
-    if (pull->poll_wanted && !pull->polling && pull->listed)
-        start_poll(cache);
+    if (pull->poll_wanted && !pull->polling && pull->listed) {
+        if (cache_now_ms(cache) >= pull->retry_at_ms)
+            start_poll(cache);
+        else
+            *out_at_ms = pull->retry_at_ms < *out_at_ms ? pull->retry_at_ms : *out_at_ms;
+    }
     if (!pull->listed && !pull->sweeping)
         pull->sweep_wanted = true;
-    sweep_tick(cache, out_at_ms);
+    sweep_tick(cache, is_active(cache) && !pull_is_small(cache), out_at_ms);
     if (pull->folders_wanted && !pull->listing_folders)
         start_folders(cache);
     if (!pull->probed)
@@ -264,75 +252,57 @@ static int reply_error(const struct service_reply *reply)
     return reply->outcome == SERVICE_REFUSED ? service_error_errno(reply->error) : -ETIMEDOUT;
 }
 
-static void apply_items(struct cache *cache, const struct completion *call, uint64_t stamp)
+/* Whoever waits goes on when nothing that it may wait for is under way. */
+static void wake_waiters(struct cache *cache, int error)
 {
-    const struct service_reply *reply = call->reply;
+    struct pull *pull = &cache->pull;
 
-    if (reply->item_count > cache->pull.page_proven)
-        cache->pull.page_proven = reply->item_count;
-    cache_begin(cache);
-    for (size_t i = 0; i < reply->note_count; i++) {
-        const struct service_note *item = &reply->notes[i];
-        struct node *node;
-
-        if (!(item->has & SERVICE_HAS_UPDATED) || !(item->has & SERVICE_HAS_SIZE))
-            cache->pull.sizeless = true;
-        (void)news_item(cache, item, call->sequence);
-        node = tree_find_note(&cache->tree, item->id);
-        if (node) {
-            node->seen = stamp;
-            node->missed = false;
-        }
-    }
-    (void)cache_commit(cache);
-}
-
-/* Notes that a complete list, asked for at SEQUENCE, did not hold. */
-static bool is_missing(const struct node *node, uint64_t stamp, uint64_t sequence)
-{
-    return node->seen != stamp && !node->frozen && node->own_change <= sequence && node->query == NODE_QUERY_NONE;
-}
-
-static void handle_missing(struct cache *cache, uint64_t stamp, uint64_t sequence, bool certain)
-{
-    struct node *node, *next;
-    size_t count = 0;
-
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-        count += is_missing(node, stamp, sequence);
-    if (!count)
+    if (error == 0 && (!pull->listed || pull->polling || pull->poll_wanted || pull->listing_folders || pull->folders_wanted))
         return;
+    cache_wake_all(&pull->waiters, error);
+}
+
+void pull_failed(struct cache *cache, const struct service_reply *reply)
+{
+    struct pull *pull = &cache->pull;
+    int64_t pause = pull->failures < 6 ? (int64_t)RETRY_MS << pull->failures : RETRY_MAX_MS;
+
+    pull->error = reply_error(reply);
+    pull->failures += pull->failures < 20;
+    pull->retry_at_ms = cache_now_ms(cache) + pause;
+    wake_waiters(cache, pull->error);
+}
+
+static void advance_mark(struct cache *cache)
+{
+    struct pull *pull = &cache->pull;
+    char text[24];
+
+    if (!pull->mark_held && pull->poll_newest > pull->mark)
+        pull->mark = pull->poll_newest;
+    if (pull->mark == pull->stored_mark)
+        return;
+    pull->stored_mark = pull->mark;
+    (void)snprintf(text, sizeof(text), "%" PRId64, pull->mark);
     cache_begin(cache);
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    {
-        if (!is_missing(node, stamp, sequence))
-            continue;
-        if (certain || node->missed)
-            news_gone(cache, node);
-        else if (count <= CONFIRM_BY_GET)
-            (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_READ_AHEAD);
-        else
-            node->missed = cache->pull.sweep_wanted = true;
-    }
+    (void)store_put_meta(cache->store, "mark", text);
     (void)cache_commit(cache);
 }
 
-static void finish_poll(struct cache *cache, int error)
+static void finish_poll(struct cache *cache)
 {
     struct pull *pull = &cache->pull;
 
     pull->polling = false;
-    pull->error = error;
-    if (error == 0) {
-        if (!pull->mark_held && pull->poll_newest > pull->mark)
-            pull->mark = pull->poll_newest;
-        pull->polled_at_ms = pull->poll_sent_ms;
-        pull->polls++;
-        if (cache_now_ms(cache) - pull->folders_at_ms >= (int64_t)cache->config.ttl_ms * FOLDERS_TTLS)
-            pull->folders_wanted = true;
-    }
-    if (pull->listed)
-        cache_wake_all(&pull->waiters, error);
+    pull->error = 0;
+    pull->failures = 0;
+    pull->retry_at_ms = 0;
+    advance_mark(cache);
+    pull->polled_at_ms = pull->poll_sent_ms;
+    pull->polls++;
+    if (cache_now_ms(cache) - pull->folders_at_ms >= (int64_t)cache->config.ttl_ms * FOLDERS_TTLS)
+        pull->folders_wanted = true;
+    wake_waiters(cache, 0);
 }
 
 /* Must older items be looked at as well? */
@@ -349,84 +319,46 @@ void pull_poll_done(struct cache *cache, const struct completion *call)
 {
     struct pull *pull = &cache->pull;
     const struct service_reply *reply = call->reply;
-    bool whole;
+    bool small = pull_is_small(cache) && (call->call.limit == SERVICE_PAGE_MAX || call->call.offset), last;
 
     if (reply->outcome != SERVICE_OK) {
-        finish_poll(cache, reply_error(reply));
+        pull->polling = false;
+        pull_failed(cache, reply);
         return;
     }
-    if (call->call.offset == 0)
-        pull->sweep += !pull->sweeping; /* a stamp of its own */
     for (size_t i = 0; i < reply->note_count; i++) {
         if (reply->notes[i].updated_at > pull->poll_newest)
             pull->poll_newest = reply->notes[i].updated_at;
     }
-    whole = call->call.offset == 0 && call->call.limit == SERVICE_PAGE_MAX && reply->item_count < SERVICE_PAGE_MAX &&
-            !reply->partial && !pull->sweeping;
-    {
-        /* A page shorter than one the service has given before is certainly the last. */
-        bool certain = reply->item_count < pull->page_proven;
-
-        apply_items(cache, call, pull->sweep);
-        if (whole)
-            handle_missing(cache, pull->sweep, call->sequence, certain);
-    }
-    if (!whole && reply->item_count && must_widen(pull, reply)) {
-        pull->poll_offset = call->call.offset + (unsigned)reply->item_count;
+    last = sweep_page(cache, &pull->poll, call);
+    if (small && !pull->poll.partial && sweep_count_missing(cache, NULL, pull->poll.since)) {
+        if (!last) {
+            ask_head(cache);
+            return;
+        }
+        sweep_handle_missing(cache, NULL, pull->poll.since, pull->poll.pages <= 1 && reply->item_count);
+    } else if (sweep_is_full(cache, call) && must_widen(pull, reply)) {
         ask_head(cache);
         return;
     }
-    finish_poll(cache, 0);
+    finish_poll(cache);
 }
 
-static void finish_sweep(struct cache *cache)
+void pull_listed(struct cache *cache)
 {
     struct pull *pull = &cache->pull;
 
-    pull->sweeping = false;
-    pull->swept_at_ms = cache_now_ms(cache);
-    if (!pull->sweep_partial)
-        handle_missing(cache, pull->sweep, pull->sweep_sequence, pull->sweep_pages <= 1);
-    if (pull->listed)
-        return;
     pull->listed = true;
-    if (pull->poll_newest > pull->mark)
-        pull->mark = pull->poll_newest;
-    pull->polled_at_ms = pull->poll_sent_ms;
+    pull->error = 0;
+    pull->failures = 0;
+    pull->retry_at_ms = 0;
+    pull->polled_at_ms = pull->sweep_sent_ms;
+    advance_mark(cache);
     cache_begin(cache);
     (void)store_put_meta(cache->store, "listed", "1");
     (void)cache_commit(cache);
-    cache_wake_all(&pull->waiters, 0);
+    wake_waiters(cache, 0);
     pthread_cond_broadcast(&cache->wake);
-}
-
-void pull_sweep_done(struct cache *cache, const struct completion *call)
-{
-    struct pull *pull = &cache->pull;
-    const struct service_reply *reply = call->reply;
-
-    pull->page_asked = false;
-    if (reply->outcome != SERVICE_OK) {
-        pull->sweeping = false;
-        pull->sweep_wanted = true;
-        pull->error = reply_error(reply);
-        pull->page_at_ms = cache_now_ms(cache) + CACHE_AWAIT_MS;
-        if (!pull->listed)
-            cache_wake_all(&pull->waiters, pull->error);
-        return;
-    }
-    if (!pull->listed && pull->sweep_offset == 0)
-        pull->poll_sent_ms = cache_now_ms(cache);
-    for (size_t i = 0; i < reply->note_count && !pull->listed; i++) {
-        if (reply->notes[i].updated_at > pull->poll_newest)
-            pull->poll_newest = reply->notes[i].updated_at;
-    }
-    apply_items(cache, call, pull->sweep);
-    pull->sweep_partial |= reply->partial;
-    pull->sweep_offset += (unsigned)reply->item_count;
-    pull->sweep_pages += reply->item_count > 0;
-    if (reply->item_count == 0)
-        finish_sweep(cache);
 }
 
 void pull_folders_done(struct cache *cache, const struct completion *call)
@@ -434,14 +366,17 @@ void pull_folders_done(struct cache *cache, const struct completion *call)
     struct pull *pull = &cache->pull;
 
     pull->listing_folders = false;
-    if (call->reply->outcome != SERVICE_OK)
+    if (call->reply->outcome != SERVICE_OK) {
+        wake_waiters(cache, pull->listed ? reply_error(call->reply) : 0);
         return;
+    }
     if (pull->folder_change > call->sequence) {
         pull->folders_wanted = true; /* older than a change of ours */
         return;
     }
     pull->folders_at_ms = cache_now_ms(cache);
     (void)news_folders(cache, call->reply);
+    wake_waiters(cache, 0);
 }
 
 void pull_probe_done(struct cache *cache, const struct completion *call)

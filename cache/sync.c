@@ -23,6 +23,7 @@
 #include "cache/outcome.h"
 #include "cache/pull.h"
 #include "cache/push.h"
+#include "cache/sweep.h"
 
 enum { SYNC_DURABLE_MS = 4000 };
 
@@ -34,7 +35,7 @@ struct completion *sync_call_create(struct cache *cache, enum call_kind kind, si
         return NULL;
     call->cache = cache;
     call->kind = kind;
-    call->sequence = cache->pull.sequence;
+    call->sequence = ++cache->pull.sequence;
     call->texts = calloc(count, sizeof(char *));
     call->text_numbers = calloc(count, sizeof(uint64_t));
     call->rows = calloc(count, sizeof(struct service_row));
@@ -240,7 +241,7 @@ static void dispatch(struct cache *cache, struct completion *call)
     case CALL_QUERY:
         node = tree_find(&cache->tree, call->inos[0]);
         if (node)
-            fetch_done(cache, node, call->call.id, call->reply, call->stored);
+            fetch_done(cache, node, call);
         break;
     case CALL_FROZEN:
         outcome_done(cache, call);
@@ -249,7 +250,7 @@ static void dispatch(struct cache *cache, struct completion *call)
         pull_poll_done(cache, call);
         break;
     case CALL_SWEEP:
-        pull_sweep_done(cache, call);
+        sweep_done(cache, call);
         break;
     case CALL_FOLDERS:
         pull_folders_done(cache, call);

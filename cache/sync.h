@@ -27,7 +27,8 @@ struct completion {
     size_t text_count;
     uint64_t *inos;          /* nodes concerned */
     size_t ino_count;
-    uint64_t sequence;       /* pull.sequence when it was queued */
+    uint64_t sequence;       /* of pull.sequence, its own */
+    uint64_t since;          /* a folder's listing: sequence of its first page */
     struct service_reply *reply;
     uint64_t stored;         /* body file with the reply's body, 0 = none */
 };

@@ -182,6 +182,7 @@ int tree_place(struct tree *tree, struct node *node, struct node *dir, const cha
     if (!copy)
         return -ENOMEM;
     tree_unplace(tree, node);
+    node->moves++;
     node->r.name = copy;
     node->r.dir = dir->r.ino;
     node->dir = dir;
@@ -202,6 +203,7 @@ void tree_unplace(struct tree *tree, struct node *node)
         tree->folders--;
     else
         tree->notes--;
+    node->moves++;
     node->dir = NULL;
     node->r.dir = 0;
     free(node->r.name);

@@ -22,7 +22,8 @@ struct cache_waiter;
 /* What a node has under way with the service, besides a frozen request. */
 enum node_query {
     NODE_QUERY_NONE,
-    NODE_QUERY_FETCH,    /* GET for a reader, or to learn how the body ends */
+    NODE_QUERY_FETCH,    /* GET for a reader, or to learn how the body ends; LIST of a folder */
+    NODE_QUERY_CONFIRM,  /* GET of a note that a list missed */
     NODE_QUERY_CHECK,    /* GET before a PATCH or DELETE, LIST before a folder's DELETE */
     NODE_QUERY_RESOLVE,  /* GET that decides what became of a request in doubt */
 };
@@ -62,6 +63,8 @@ struct node {
     bool delete_now;        /* unlink of a locked note waits for the answer */
     bool reread;            /* unsettled body: this open has read it again */
     bool pinned;            /* rewritten since its first writer opened it: no news is shown before the last one closes it */
+    bool refetch;           /* a GET crossed a request of ours: again when that is done */
+    unsigned moves;         /* counts changes of its place */
     bool bad_text;          /* the file holds what can't be sent (EILSEQ): parked locally */
     uint8_t batch_max;
     enum node_query query;
@@ -72,10 +75,10 @@ struct node {
     bool in_doubt;          /* loaded from a former run, or too long unanswered: resolve before resending */
     double pace;            /* tokens of the note's own append pacing (push.c) */
     int64_t paced_at_ms;
-    uint64_t seen;          /* number of the last complete list that held it (pull.c) */
+    uint64_t seen;          /* sequence of the last list that held it; folder: of its own listing under way (sweep.c) */
     bool missed;            /* the last sweep did not hold it */
-    int64_t listed_at_ms;   /* folder: its own listing was fresh then */
-    uint64_t own_change;    /* sequence number of the last own reply applied (pull.c) */
+    int64_t listed_at_ms;   /* folder: its own listing was fresh then; 0: never */
+    uint64_t own_change;    /* sequence number of what base was last set by: what was asked for before is older */
     unsigned error_count;   /* final errors so far: sampled by handles */
     int last_error;         /* the last of them */
     struct cache_waiter *waiters;
