@@ -146,6 +146,7 @@ int cache_setattr(struct cache *cache, uint64_t ino, const struct stat *attr, un
 struct cache_opened {
     struct cache_handle *handle;
     bool keep;         /* the kernel may keep its pages of the file */
+    bool news;         /* it changed without the kernel's doing: attributes must be invalidated before the reply */
     bool direct;       /* write-only view without known size: no page cache */
 };
 

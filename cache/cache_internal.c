@@ -255,8 +255,9 @@ void cache_kick(struct cache *cache)
     pthread_cond_broadcast(&cache->wake);
 }
 
-void cache_tell_inode(struct cache *cache, const struct node *node, bool data)
+void cache_tell_inode(struct cache *cache, struct node *node, bool data)
 {
+    node->news = true;
     if (cache->config.events.inode_changed && node->lookups)
         cache->config.events.inode_changed(node->r.ino, data, cache->config.events.arg);
 }

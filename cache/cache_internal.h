@@ -51,7 +51,9 @@ struct pull {
     bool listed;             /* a complete list has been seen (or loaded) */
     bool polling, sweeping, page_asked, listing_folders;
     bool poll_wanted, sweep_wanted, folders_wanted;
+    bool widened;            /* the poll under way has left its first page */
     bool mark_held;          /* news was put off: the mark must not advance past it */
+    unsigned confirming;     /* notes that lists missed and that are being asked for */
     unsigned failures;       /* polls or pages in a row */
     int64_t retry_at_ms;     /* after a failure: not before */
     int64_t polled_at_ms;    /* when the last successful poll was sent; INT64_MIN: never */
@@ -66,6 +68,7 @@ struct pull {
     size_t page_proven;      /* most items the service has put on one page */
     size_t page_cap;         /* that is all it gives, whatever the limit; 0: not known to be less (API.md C7) */
     bool sizeless;           /* list items lack byte_size or updated_at (API.md C5) */
+    bool blind;              /* they lack updated_at: lists don't tell every change */
     uint64_t sequence;       /* counts own changes applied and calls made: tells stale lists */
     uint64_t folder_change;  /* sequence of the last own change of a folder */
     uint64_t polls;          /* completed ones */
@@ -165,7 +168,7 @@ void cache_unlink_waiter(struct cache_waiter *waiter);
 void cache_kick(struct cache *cache);
 
 /* --- what the kernel must hear --- */
-void cache_tell_inode(struct cache *cache, const struct node *node, bool data);
+void cache_tell_inode(struct cache *cache, struct node *node, bool data);
 void cache_tell_entry(struct cache *cache, const struct node *dir, const char *name, const struct node *node);
 
 #endif

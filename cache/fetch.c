@@ -37,6 +37,8 @@ int fetch_start(struct cache *cache, struct node *node, enum node_query query, e
     call->call.id = node->r.id;
     call->call.op = SERVICE_OP_GET;
     node->query = query;
+    call->confirms = query == NODE_QUERY_CONFIRM;
+    cache->pull.confirming += call->confirms;
     sync_call_queue(cache, call);
     return 0;
 }
@@ -46,11 +48,19 @@ static bool is_fetching(const struct node *node)
     return node->refetch || node->query == NODE_QUERY_FETCH || node->query == NODE_QUERY_CONFIRM;
 }
 
+/* A cached body that may have been changed since without a trace in the lists. */
+static bool must_reread(struct cache *cache, const struct node *node)
+{
+    if (!node->r.id || !node->r.body || node->r.content == STORE_CONTENT_DRAFT || !node->dir ||
+        cache->link.state == LINK_OFFLINE || pull_is_slow(cache))
+        return false;
+    return !node->r.settled ||
+           (cache->pull.blind && cache_now_ms(cache) - node->read_at_ms >= (int64_t)cache->config.ttl_ms);
+}
+
 int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *waiter)
 {
-    bool cached = content_cached(node);
-    bool reread = cached && node->r.id && node->r.content != STORE_CONTENT_DRAFT && !node->r.settled &&
-                  node->r.body && cache->link.state != LINK_OFFLINE && node->dir && !pull_is_slow(cache);
+    bool cached = content_cached(node), reread = cached && must_reread(cache, node);
 
     if ((cached && !reread) || !node->r.id || node->r.folder)
         return 0;

@@ -70,6 +70,8 @@ static int new_handle(struct cache *cache, struct node *node, int flags, struct 
     node->r.used_at = cache_time(cache);
     memset(out, 0, sizeof(*out));
     out->handle = handle;
+    out->news = node->news;
+    node->news = false;
     out->keep = true; /* a changed version was invalidated when it came (AUTO_INVAL_DATA and events) */
     return 0;
 }

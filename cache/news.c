@@ -344,6 +344,7 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
     apply_version(node, note);
     if (!(note->has & SERVICE_HAS_SIZE) && note->body)
         node->r.base_size = (int64_t)note->body_size;
+    node->read_at_ms = cache_now_ms(cache);
     node->r.inexact = (note->has & SERVICE_HAS_BODY) && !note->body_exact;
     node->r.settled = is_settled(note, date) || (ours && !cache->pull.sizeless) ||
                        (same && node->reread && !date);

@@ -29,6 +29,7 @@ enum {
     FOLDERS_TTLS = 6,
     RETRY_MS = 250,           /* after a failed poll, doubled up to */
     RETRY_MAX_MS = 15000,
+    FIRST_FAILURES = 5,       /* before those who wait for the first list of all are told */
 };
 
 bool pull_is_small(const struct cache *cache)
@@ -131,7 +132,6 @@ bool pull_is_slow(struct cache *cache)
 int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter)
 {
     int64_t now = cache_now_ms(cache);
-    struct node *doubt;
     int err = await_news(cache, dir == cache->tree.root, waiter);
 
     if (err || !waiter || known_offline(cache) || pull_is_small(cache))
@@ -149,8 +149,7 @@ int pull_await_directory(struct cache *cache, struct node *dir, struct cache_wai
         return 0;
     if (dir->query != NODE_QUERY_NONE)
         return cache_wait_on(cache, &dir->waiters, waiter, (int64_t)waiter->mark - now);
-    doubt = sweep_folder_doubt(dir);
-    return doubt ? cache_wait_on(cache, &doubt->waiters, waiter, (int64_t)waiter->mark - now) : 0;
+    return cache->pull.confirming ? cache_wait_on(cache, &cache->pull.waiters, waiter, (int64_t)waiter->mark - now) : 0;
 }
 
 void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit, unsigned offset)
@@ -169,7 +168,7 @@ void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, 
 
 static void ask_head(struct cache *cache)
 {
-    unsigned limit = pull_is_small(cache) || cache->pull.poll.offset ? SERVICE_PAGE_MAX : HEAD_PAGE;
+    unsigned limit = pull_is_small(cache) || cache->pull.widened ? SERVICE_PAGE_MAX : HEAD_PAGE;
 
     pull_ask(cache, CALL_POLL, SERVICE_SORT_UPDATED, limit, cache->pull.poll.offset);
 }
@@ -186,7 +185,7 @@ static void start_poll(struct cache *cache)
     pull->poll_sent_ms = cache_now_ms(cache);
     pull->poll = (struct scan){0};
     pull->poll_newest = 0;
-    pull->mark_held = false;
+    pull->mark_held = pull->widened = false;
     ask_head(cache);
 }
 
@@ -257,9 +256,16 @@ static void wake_waiters(struct cache *cache, int error)
 {
     struct pull *pull = &cache->pull;
 
-    if (error == 0 && (!pull->listed || pull->polling || pull->poll_wanted || pull->listing_folders || pull->folders_wanted))
+    if (error == 0 && (!pull->listed || pull->polling || pull->poll_wanted || pull->listing_folders ||
+                       pull->folders_wanted || pull->confirming))
         return;
     cache_wake_all(&pull->waiters, error);
+}
+
+void pull_confirmed(struct cache *cache)
+{
+    cache->pull.confirming--;
+    wake_waiters(cache, 0);
 }
 
 void pull_failed(struct cache *cache, const struct service_reply *reply)
@@ -270,7 +276,8 @@ void pull_failed(struct cache *cache, const struct service_reply *reply)
     pull->error = reply_error(reply);
     pull->failures += pull->failures < 20;
     pull->retry_at_ms = cache_now_ms(cache) + pause;
-    wake_waiters(cache, pull->error);
+    if (pull->listed || pull->failures >= FIRST_FAILURES)
+        wake_waiters(cache, pull->error);
 }
 
 static void advance_mark(struct cache *cache)
@@ -319,7 +326,7 @@ void pull_poll_done(struct cache *cache, const struct completion *call)
 {
     struct pull *pull = &cache->pull;
     const struct service_reply *reply = call->reply;
-    bool small = pull_is_small(cache) && (call->call.limit == SERVICE_PAGE_MAX || call->call.offset), last;
+    bool small = pull_is_small(cache) && call->call.limit == SERVICE_PAGE_MAX, last;
 
     if (reply->outcome != SERVICE_OK) {
         pull->polling = false;
@@ -338,6 +345,10 @@ void pull_poll_done(struct cache *cache, const struct completion *call)
         }
         sweep_handle_missing(cache, NULL, pull->poll.since, pull->poll.pages <= 1 && reply->item_count);
     } else if (sweep_is_full(cache, call) && must_widen(pull, reply)) {
+        /* Items of equal times may come in another order each time: the first page anew, whole. */
+        if (call->call.limit < SERVICE_PAGE_MAX)
+            pull->poll.offset = 0;
+        pull->widened = true;
         ask_head(cache);
         return;
     }

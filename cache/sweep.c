@@ -10,7 +10,7 @@
  *
  *   the sweep  the whole account by `created`, for deletions and moves in accounts of more than one page. Runs while the mount is
  *              in use, at a twentieth of the read budget; the first one of all is not paced: it is waited for.
- *   a folder   by readdir, in such accounts; fresh for one ttl per page, so that it costs one read per ttl too.
+ *   a folder   by readdir, in such accounts, once a ttl; less often if it has many pages.
  */
 #include "cache/sweep.h"
 
@@ -23,6 +23,7 @@
 enum {
     CONFIRM_BY_GET = 20, /* more missing notes than this are confirmed by being missed twice */
     SWEEP_SHARE = 20,    /* a sweep uses one in so many reads */
+    FOLDER_PAGES = 4,    /* a directory's own listing costs at most so many reads a ttl */
 };
 
 /* --- pages --- */
@@ -44,6 +45,7 @@ bool sweep_page(struct cache *cache, struct scan *scan, const struct completion 
 
         if (!(item->has & SERVICE_HAS_UPDATED) || !(item->has & SERVICE_HAS_SIZE))
             pull->sizeless = true;
+        pull->blind |= !(item->has & SERVICE_HAS_UPDATED);
         (void)news_item(cache, item, call->sequence);
         node = tree_find_note(&cache->tree, item->id);
         if (node) {
@@ -168,6 +170,7 @@ void sweep_done(struct cache *cache, const struct completion *call)
         pull_failed(cache, reply); /* the same page again: what shifted meanwhile is in doubt anyway */
         return;
     }
+    pull->failures = 0;
     for (size_t i = 0; i < reply->note_count && !pull->listed; i++) {
         if (reply->notes[i].updated_at > pull->poll_newest)
             pull->poll_newest = reply->notes[i].updated_at;
@@ -194,7 +197,8 @@ bool sweep_folder_due(struct cache *cache, const struct node *dir, int64_t ttl_m
         return false;
     if (cache->pull.swept_at_ms > fresh)
         fresh = cache->pull.swept_at_ms;
-    return fresh == INT64_MIN || cache_now_ms(cache) - fresh >= ttl_ms * pages;
+    pages = pages > FOLDER_PAGES ? pages : FOLDER_PAGES;
+    return fresh == INT64_MIN || cache_now_ms(cache) - fresh >= ttl_ms * pages / FOLDER_PAGES;
 }
 
 static int ask_folder(struct cache *cache, struct node *dir, uint64_t since, unsigned offset)
@@ -237,19 +241,7 @@ bool sweep_folder_done(struct cache *cache, struct node *dir, struct completion 
     *out_empty = scan.offset == 0;
     if (!last && ask_folder(cache, dir, call->since, scan.offset) == 0)
         return false;
-    dir->seen = call->since;
     if (last && !scan.partial)
         sweep_handle_missing(cache, dir, call->since, false);
     return true;
-}
-
-struct node *sweep_folder_doubt(const struct node *dir)
-{
-    struct node *node;
-
-    for (node = dir->children; node; node = node->hh_name.next) {
-        if (node->query == NODE_QUERY_CONFIRM && node->seen < dir->seen)
-            return node;
-    }
-    return NULL;
 }

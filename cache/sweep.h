@@ -25,7 +25,5 @@ bool sweep_folder_due(struct cache *cache, const struct node *dir, int64_t ttl_m
 int sweep_folder_start(struct cache *cache, struct node *dir, enum node_query query);
 /* A page of a folder's listing. True when it was the last one; *OUT_EMPTY: nothing is in the folder on the service. */
 bool sweep_folder_done(struct cache *cache, struct node *dir, struct completion *call, bool *out_empty);
-/* A note of the directory that its own listing missed and that is being asked for, or NULL. */
-struct node *sweep_folder_doubt(const struct node *dir);
 
 #endif

@@ -242,6 +242,8 @@ static void dispatch(struct cache *cache, struct completion *call)
         node = tree_find(&cache->tree, call->inos[0]);
         if (node)
             fetch_done(cache, node, call);
+        if (call->confirms)
+            pull_confirmed(cache);
         break;
     case CALL_FROZEN:
         outcome_done(cache, call);

@@ -63,6 +63,8 @@ struct node {
     bool delete_now;        /* unlink of a locked note waits for the answer */
     bool reread;            /* unsettled body: this open has read it again */
     bool pinned;            /* rewritten since its first writer opened it: no news is shown before the last one closes it */
+    bool news;              /* changed without the kernel's doing since the last open */
+    int64_t read_at_ms;     /* when the last GET told base */
     bool refetch;           /* a GET crossed a request of ours: again when that is done */
     unsigned moves;         /* counts changes of its place */
     bool bad_text;          /* the file holds what can't be sent (EILSEQ): parked locally */
@@ -75,7 +77,7 @@ struct node {
     bool in_doubt;          /* loaded from a former run, or too long unanswered: resolve before resending */
     double pace;            /* tokens of the note's own append pacing (push.c) */
     int64_t paced_at_ms;
-    uint64_t seen;          /* sequence of the last list that held it; folder: of its own listing under way (sweep.c) */
+    uint64_t seen;          /* sequence of the last list that held it (sweep.c) */
     bool missed;            /* the last sweep did not hold it */
     int64_t listed_at_ms;   /* folder: its own listing was fresh then; 0: never */
     uint64_t own_change;    /* sequence number of what base was last set by: what was asked for before is older */

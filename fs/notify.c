@@ -178,6 +178,14 @@ static void *notify_main(void *arg) {
     return NULL;
 }
 
+void notify_attributes(struct notify *notify, uint64_t ino) {
+    pthread_mutex_lock(&notify->lock);
+    bool armed = notify->armed;
+    pthread_mutex_unlock(&notify->lock);
+    if (armed)
+        fuse_lowlevel_notify_inval_inode(notify->session, ino, -1, 0);
+}
+
 /* --- life --- */
 
 int notify_create(struct notify **out) {

@@ -23,6 +23,9 @@ int notify_start(struct notify *notify, struct fuse_session *session);
 void notify_inode(uint64_t ino, bool data, void *arg);
 void notify_entry(uint64_t dir, const char *name, uint64_t ino, void *arg);
 
+/* Tells the kernel at once that what it knows of the inode's attributes is old. Doesn't wait; no lock may be held. */
+void notify_attributes(struct notify *notify, uint64_t ino);
+
 /* For as long as a request is in our hands that makes the kernel hold directory DIR's lock: entries of DIR stay queued. HOLD is
  * the caller's memory, in use until notify_let_go. */
 void notify_hold(struct notify *notify, struct notify_hold *hold, uint64_t dir);

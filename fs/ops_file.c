@@ -38,9 +38,12 @@ static void close_control_file(void *object) {
 }
 
 /* Hands what OPEN or CREATE opened to the kernel. */
-static int keep_file(struct request *request) {
+static int keep_file(struct request *request, uint64_t ino) {
     struct fuse_file_info *file = &request->file;
 
+    /* The size must be right before the first read; the notifier may come too late for that. */
+    if (request->opened.news)
+        notify_attributes(request->context->notify, ino);
     file->keep_cache = request->opened.keep;
     file->direct_io = request->opened.direct;
     /* Nothing to report at close: saves a request. */
@@ -63,7 +66,7 @@ static int try_open(struct request *request) {
         return try_open_control(request);
     int rc = cache_open(request->context->cache, request->ino, request->file.flags, &request->parked.waiter,
                         &request->opened);
-    return rc ? rc : keep_file(request);
+    return rc ? rc : keep_file(request, request->ino);
 }
 
 static void reply_open(struct request *request, int rc) {
@@ -90,7 +93,7 @@ static int try_create(struct request *request) {
                         request->file.flags, &request->parked.waiter, &request->entry, &request->opened);
     if (rc)
         return rc;
-    rc = keep_file(request);
+    rc = keep_file(request, request->entry.attr.st_ino);
     if (rc < 0)
         cache_forget(request->context->cache, request->entry.attr.st_ino, 1);
     return rc;
