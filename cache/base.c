@@ -60,7 +60,7 @@ int base_set_body(struct cache *cache, struct node *node, uint64_t number, uint6
         node->r.end = TEXT_END_UNKNOWN;
         cache_release_body(cache, node, number);
     }
-    node->r.used_at = cache_time(cache);
+    node->r.used_at = cache_time_ns(cache);
     count_body(cache, node, true);
     if (former && former != number)
         cache_release_body(cache, node, former);

@@ -20,6 +20,7 @@
 #include "cache/freeze.h"
 #include "cache/link.h"
 #include "cache/pull.h"
+#include "cache/readahead.h"
 #include "cache/sync.h"
 
 enum { HANDOVER_WAIT_MS = 1500 };
@@ -337,6 +338,7 @@ static void explain(char **out_why, const char *dir, int err, const char *why, i
 
 static void release(struct cache *cache)
 {
+    readahead_release(cache);
     cache_forget_waste(cache);
     tree_release(&cache->tree);
     store_close(cache->store);

@@ -116,6 +116,7 @@ struct cache {
     struct cache_waiter *flush_waiters;
     struct garbage *garbage; /* files that no row names once the open transaction is committed */
     struct garbage *waste;   /* files that no row names: removed once that is safe from power loss */
+    struct readahead *readahead;
     unsigned depth;          /* of transactions */
     pthread_t thread;
 };

@@ -37,6 +37,9 @@ int fetch_start(struct cache *cache, struct node *node, enum node_query query, e
     call->call.id = node->r.id;
     call->call.op = SERVICE_OP_GET;
     node->query = query;
+    node->priority = priority;
+    node->ticket = 0;
+    call->ahead = priority;
     call->confirms = query == NODE_QUERY_CONFIRM;
     cache->pull.confirming += call->confirms;
     sync_call_queue(cache, call);
@@ -46,6 +49,16 @@ int fetch_start(struct cache *cache, struct node *node, enum node_query query, e
 static bool is_fetching(const struct node *node)
 {
     return node->refetch || node->query == NODE_QUERY_FETCH || node->query == NODE_QUERY_CONFIRM;
+}
+
+/* Somebody waits for a GET that was started ahead: it goes before those that nobody waits for. */
+static void hurry_up(struct cache *cache, struct node *node)
+{
+    if (node->query == NODE_QUERY_NONE || node->priority == SERVICE_FOREGROUND)
+        return;
+    node->priority = SERVICE_FOREGROUND;
+    if (node->ticket)
+        cache->service->ops->raise(cache->service, node->ticket, SERVICE_FOREGROUND);
 }
 
 /* A cached body that may have been changed since without a trace in the lists. */
@@ -67,14 +80,17 @@ int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *wai
     if (waiter->stage & STAGE_FETCHED) {
         if (cached)
             return 0;
-        if (waiter->error == 0 && is_fetching(node)) /* woken by something else */
+        if (waiter->error)
+            return waiter->error;
+        if (is_fetching(node)) /* woken by something else */
             return cache_wait_on(cache, &node->waiters, waiter, INT64_MAX);
-        return waiter->error ? waiter->error : -ETIMEDOUT;
+        /* Else it was evicted before its turn came: once more. */
     }
     if (cache->link.state == LINK_OFFLINE && cache_now_ms(cache) < cache->link.retry_at_ms)
         return -ETIMEDOUT;
     if (fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND) < 0)
         return -ENOMEM;
+    hurry_up(cache, node);
     waiter->stage |= STAGE_FETCHED;
     return cache_wait_on(cache, &node->waiters, waiter, cached ? CACHE_AWAIT_MS : INT64_MAX);
 }

@@ -13,6 +13,7 @@
 #include "cache/fetch.h"
 #include "cache/names.h"
 #include "cache/pull.h"
+#include "cache/readahead.h"
 #include "cache/sync.h"
 
 enum { FSYNC_SERVER_MS = 10000, FSYNC_LOOK_MS = 250 };
@@ -67,7 +68,7 @@ static int new_handle(struct cache *cache, struct node *node, int flags, struct 
     if (node->writers == 0)
         node->pinned = node->r.content == STORE_CONTENT_DRAFT;
     node->writers += handle->writes;
-    node->r.used_at = cache_time(cache);
+    node->r.used_at = cache_time_ns(cache);
     memset(out, 0, sizeof(*out));
     out->handle = handle;
     out->news = node->news;
@@ -93,6 +94,8 @@ static int open_locked(struct cache *cache, struct node *node, int flags, struct
         err = content_size(node) || !content_cached(node) ? content_resize(cache, node, 0) : 0;
     if (err == 0)
         err = new_handle(cache, node, flags, out);
+    if (err == 0 && (flags & O_ACCMODE) == O_RDONLY)
+        readahead_opened(cache, node, waiter->stage & STAGE_FETCHED);
     if (err == 0 && needs_body(flags) && content_open(cache, node) < 0)
         cache_log(cache, LOG_WARNING, "open: a cached body vanished; it will be fetched again");
     return err;

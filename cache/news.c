@@ -20,6 +20,7 @@
 #include "cache/fetch.h"
 #include "cache/names.h"
 #include "cache/pull.h"
+#include "cache/readahead.h"
 
 bool news_same_version(const struct node *node, const struct service_note *note)
 {
@@ -202,6 +203,8 @@ static void apply_cold_version(struct cache *cache, struct node *node, const str
         return;
     }
     node->r.exact = false;
+    if (node->r.body)
+        readahead_changed(cache, node);
     (void)base_set_body(cache, node, 0, 0);
     apply_times(cache, node);
     cache_tell_inode(cache, node, true);

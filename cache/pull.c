@@ -214,7 +214,7 @@ static void start_probe(struct cache *cache)
     sync_call_queue(cache, call);
 }
 
-static bool is_active(struct cache *cache)
+bool pull_is_active(struct cache *cache)
 {
     return cache->pull.called_at_ms && cache_now_ms(cache) - cache->pull.called_at_ms < (int64_t)cache->config.ttl_ms;
 }
@@ -235,7 +235,7 @@ void pull_tick(struct cache *cache, int64_t *out_at_ms)
     }
     if (!pull->listed && !pull->sweeping)
         pull->sweep_wanted = true;
-    sweep_tick(cache, is_active(cache) && !pull_is_small(cache), out_at_ms);
+    sweep_tick(cache, pull_is_active(cache) && !pull_is_small(cache), out_at_ms);
     if (pull->folders_wanted && !pull->listing_folders)
         start_folders(cache);
     if (!pull->probed)

@@ -13,6 +13,8 @@ int pull_await_name(struct cache *cache, const struct node *dir, struct cache_wa
 /* The same before a directory is listed: in accounts that no head poll covers also its own listing. */
 int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter);
 
+/* Somebody has looked within ttl. */
+bool pull_is_active(struct cache *cache);
 /* The service takes its time: what is cached is not read again now. */
 bool pull_is_slow(struct cache *cache);
 

@@ -59,6 +59,7 @@ static int ask(struct cache *cache, struct node *node)
     call->inos[0] = node->r.ino;
     call->call.op = SERVICE_OP_GET_BY_NAME;
     node->query = NODE_QUERY_RESOLVE;
+    node->priority = SERVICE_FOREGROUND;
     sync_call_queue(cache, call);
     return 0;
 }

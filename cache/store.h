@@ -60,7 +60,7 @@ struct store_node {
     uint64_t body; /* body file number, 0 = not cached */
     uint64_t body_size;
     uint32_t body_crc;
-    int64_t used_at; /* seconds since the epoch, for eviction */
+    int64_t used_at; /* nanoseconds since the epoch, for eviction */
 };
 
 /* Frees the strings. */

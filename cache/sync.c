@@ -23,6 +23,7 @@
 #include "cache/outcome.h"
 #include "cache/pull.h"
 #include "cache/push.h"
+#include "cache/readahead.h"
 #include "cache/sweep.h"
 
 enum { SYNC_DURABLE_MS = 4000 };
@@ -160,7 +161,7 @@ static int submit(struct cache *cache, struct completion *call)
         call->call.rows = call->rows;
         call->call.row_count = call->text_count;
     }
-    return cache->service->ops->submit(cache->service, &call->call, reply_arrived, call, NULL);
+    return cache->service->ops->submit(cache->service, &call->call, reply_arrived, call, &call->ticket);
 }
 
 /* It can't even be sent: as if there were no network, so that it is tried again. */
@@ -175,6 +176,26 @@ static void fail_call(struct cache *cache, struct completion *call, int err)
     }
     append_call(&cache->completions_end, call);
     cache->kicked = true;
+}
+
+/* A reader may have come to wait since the call was queued, and may come until it is answered. */
+static int send_off(struct cache *cache, struct completion *call)
+{
+    struct node *node = call->kind == CALL_QUERY ? tree_find(&cache->tree, call->inos[0]) : NULL;
+    int err;
+
+    if (node)
+        call->call.priority = node->priority;
+    pthread_mutex_unlock(&cache->lock);
+    err = submit(cache, call);
+    pthread_mutex_lock(&cache->lock);
+    node = node ? tree_find(&cache->tree, call->inos[0]) : NULL;
+    if (!node || err < 0)
+        return err;
+    node->ticket = call->ticket;
+    if (node->priority != call->call.priority)
+        cache->service->ops->raise(cache->service, call->ticket, node->priority);
+    return 0;
 }
 
 static void empty_outbox(struct cache *cache)
@@ -197,11 +218,8 @@ static void empty_outbox(struct cache *cache)
         int failed = call->kind == CALL_FROZEN ? err : 0;
 
         next = call->next;
-        if (failed == 0) {
-            pthread_mutex_unlock(&cache->lock);
-            failed = submit(cache, call);
-            pthread_mutex_lock(&cache->lock);
-        }
+        if (failed == 0)
+            failed = send_off(cache, call);
         if (failed < 0)
             fail_call(cache, call, failed);
     }
@@ -244,6 +262,8 @@ static void dispatch(struct cache *cache, struct completion *call)
             fetch_done(cache, node, call);
         if (call->confirms)
             pull_confirmed(cache);
+        if (call->ahead)
+            readahead_done(cache, call->ahead);
         break;
     case CALL_FROZEN:
         outcome_done(cache, call);
@@ -360,6 +380,7 @@ void sync_round(struct cache *cache, int64_t *out_at_ms)
         if (cache->identity == IDENTITY_TRUSTED) {
             pull_tick(cache, out_at_ms);
             push_tick(cache, out_at_ms);
+            readahead_tick(cache);
         } else if (cache->identity == IDENTITY_ASKING && cache->identity_retry_ms > cache_now_ms(cache)) {
             *out_at_ms = cache->identity_retry_ms;
         }

@@ -28,6 +28,8 @@ struct completion {
     uint64_t *inos;          /* nodes concerned */
     size_t ino_count;
     uint64_t sequence;       /* of pull.sequence, its own */
+    enum service_priority ahead;  /* not foreground: started by readahead.c */
+    uint64_t ticket;
     bool confirms;           /* asks for a note that a list missed (pull.confirming) */
     uint64_t since;          /* a folder's listing: sequence of its first page */
     struct service_reply *reply;

@@ -12,6 +12,7 @@
 
 #include <uthash.h>
 
+#include "api/service.h"
 #include "cache/body.h"
 #include "cache/store.h"
 #include "cache/tail.h"
@@ -63,6 +64,8 @@ struct node {
     bool delete_now;        /* unlink of a locked note waits for the answer */
     bool reread;            /* unsettled body: this open has read it again */
     bool pinned;            /* rewritten since its first writer opened it: no news is shown before the last one closes it */
+    bool ahead;             /* its body was fetched, or is being fetched, before anybody asked */
+    enum service_priority priority;  /* of the query */
     bool news;              /* changed without the kernel's doing since the last open */
     int64_t read_at_ms;     /* when the last GET told base */
     bool refetch;           /* a GET crossed a request of ours: again when that is done */
