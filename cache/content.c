@@ -247,9 +247,22 @@ static int check_room(struct cache *cache, const struct node *node, uint64_t new
     return 0;
 }
 
+/* As promised to the kernel (fs/wire.c): who may change a file doesn't thereby get to run it as somebody else. */
+static void drop_set_ids(struct cache *cache, struct node *node)
+{
+    unsigned drop = node->r.mode & (S_ISUID | (node->r.mode & S_IXGRP ? S_ISGID : 0u));
+
+    if (!drop)
+        return;
+    node->r.mode &= ~drop;
+    node->unsaved = true;
+    cache_tell_inode(cache, node, false);
+}
+
 /* Every local change of the content passes here. */
 static void mark_changed(struct cache *cache, struct node *node)
 {
+    drop_set_ids(cache, node);
     node->change++;
     node->unsynced = true;
     cache->unsynced = true;

@@ -93,8 +93,11 @@ static int start_session(struct parts *parts, const struct options *options) {
         .main = pthread_self(),
     };
 
-    parts->context =
-        (struct request_context){parts->cache, parts->park, parts->control, parts->handles, parts->notify};
+    parts->context = (struct request_context){.cache = parts->cache,
+                                              .park = parts->park,
+                                              .control = parts->control,
+                                              .handles = parts->handles,
+                                              .notify = parts->notify};
     int rc = session_create(&config, &parts->context, &parts->session);
     if (rc < 0)
         return rc;

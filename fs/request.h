@@ -13,19 +13,21 @@
 #include "fs/fuse.h"
 #include "fs/notify.h"
 #include "fs/park.h"
+#include "fs/wire.h"
 
 struct control;
 struct directory;
 struct handles;
 struct request;
 
-/* What all handlers share: the userdata of the session. Constant while the session runs. */
+/* What all handlers share: the userdata of the session. Constant while the session runs, but for wire. */
 struct request_context {
     struct cache *cache;
     struct park *park;
     struct control *control;
     struct handles *handles;
     struct notify *notify;
+    struct wire wire;
 };
 
 /* Constant tables, one per kind of request. */

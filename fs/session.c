@@ -24,6 +24,7 @@
 #include "fs/mount.h"
 #include "fs/ops.h"
 #include "fs/signals.h"
+#include "fs/wire.h"
 
 enum { WORKERS = 10, POKE_MS = 20 };
 
@@ -85,6 +86,7 @@ int session_create(const struct session_config *config, struct request_context *
     rc = -EIO;
     if (fuse_session_mount(session->fuse, session->path) != 0)
         goto failed;
+    wire_use(session->fuse);
     session->connected = true;
     session->mounted = true;
     *out = session;
