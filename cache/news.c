@@ -359,10 +359,12 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
         (void)base_set_body(cache, node, number, note->body_size);
         equal = same && crc == node->r.body_crc;
         if (!equal && !ours) {
-            node->r.exact = false;
-            if (node->r.content != STORE_CONTENT_DRAFT && (!known || had_body))
+            bool other = !known || had_body; /* else the version that we knew, only its bytes are new */
+
+            node->r.exact = node->r.exact && !other;
+            if (node->r.content != STORE_CONTENT_DRAFT && other)
                 apply_times(cache, node);
-            cache_tell_inode(cache, node, !known || had_body);
+            cache_tell_inode(cache, node, other);
         }
     }
     if (err == -EEXIST)

@@ -32,13 +32,14 @@ static int load_shown(struct cache *cache, uint64_t number, uint64_t size, bool 
     return 0;
 }
 
-/* Is THEIRS what was shown when the rewrite began, or a beginning of it that ends with a line? (One that is shorter than the
+/* Is THEIRS what was shown when the rewrite began, or a beginning of it? (One that is shorter than the
  * version that the rewrite began with is news: see the caller.) */
 static bool within_ancestor(struct merge_text theirs, struct merge_text ancestor)
 {
-    if (theirs.size > ancestor.size)
-        return theirs.size == ancestor.size + 1 && memcmp(theirs.data, ancestor.data, ancestor.size) == 0;
-    return memcmp(theirs.data, ancestor.data, theirs.size) == 0;
+    /* Its final newline may be supplied, where the ancestor goes on in the same line. */
+    if (theirs.size > 0 && theirs.data[theirs.size - 1] == '\n')
+        theirs.size--;
+    return theirs.size <= ancestor.size && memcmp(theirs.data, ancestor.data, theirs.size) == 0;
 }
 
 /* A free name in DIR that tells why there is another version of NODE. */

@@ -316,9 +316,24 @@ void model_deliver(struct service *service, size_t index) {
     finish(session(service), index, reply ? reply : no_answer(SERVICE_IN_DOUBT, 0));
 }
 
+static void log_call(const struct model_session *self, size_t index, enum model_fate fate) {
+    static const char *const fates[] = {"answered", "call lost", "reply lost", "reply garbled",
+                                        "not sent", "refused",   "held"};
+    const struct service_call *call = &self->line[index]->call;
+
+    fprintf(stderr, "[%lld]   %s %lld %s \"%.*s\": %s\n", (long long)self->model->clock->now_ms,
+            service_op_name(call->op), (long long)call->id,
+            call->title  ? call->title
+            : call->name ? call->name
+                         : "",
+            (int)call->text.size, call->text.data ? call->text.data : "", fates[fate]);
+}
+
 bool model_meet(struct service *service, size_t index, enum model_fate fate, enum service_error error) {
     struct model_session *self = session(service);
 
+    if (getenv("TEST_LOG"))
+        log_call(self, index, fate);
     switch (fate) {
     case MODEL_HOLD:
         return false;

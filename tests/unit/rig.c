@@ -298,6 +298,11 @@ int rig_write(struct rig *rig, struct cache_handle *handle, const char *text, ui
     return err;
 }
 
+static void log_deed(const struct rig *rig, const char *what, const char *path, const char *more, int err) {
+    if (getenv("TEST_LOG"))
+        fprintf(stderr, "[%lld] %s %s %s: %d\n", (long long)rig->clock.now_ms, what, path, more, err);
+}
+
 static int write_and_close(struct rig *rig, const char *path, const char *text, int flags) {
     struct cache_handle *handle;
     int err = rig_open_file(rig, path, flags | O_WRONLY | O_CREAT, &handle);
@@ -309,6 +314,7 @@ static int write_and_close(struct rig *rig, const char *path, const char *text, 
     if (err == 0)
         err = cache_flush(handle);
     cache_close(handle);
+    log_deed(rig, flags & O_APPEND ? "append" : "put", path, text, err);
     return err;
 }
 
@@ -328,6 +334,7 @@ int rig_truncate(struct rig *rig, const char *path, uint64_t size) {
 
     if (err == 0)
         AWAIT(rig, err, cache_setattr(rig->cache, ino, &attr, CACHE_SET_SIZE, NULL, &wait.waiter, &entry));
+    log_deed(rig, "truncate", path, "", err);
     return err;
 }
 
@@ -377,6 +384,7 @@ int rig_unlink(struct rig *rig, const char *path) {
 
     if (err == 0)
         AWAIT(rig, err, cache_unlink(rig->cache, dir, name, &wait.waiter));
+    log_deed(rig, "unlink", path, "", err);
     return err;
 }
 
@@ -389,6 +397,7 @@ int rig_rename(struct rig *rig, const char *from, const char *to, unsigned flags
         err = split(rig, to, &new_dir, &new_name);
     if (err == 0)
         AWAIT(rig, err, cache_rename(rig->cache, dir, name, new_dir, new_name, flags, &wait.waiter));
+    log_deed(rig, "rename", from, to, err);
     return err;
 }
 
