@@ -141,6 +141,19 @@ static bool version_is_ancestor(const struct node *node, const struct service_no
            (node->r.ancestor_bytes < 0 || (int64_t)note->body_size == node->r.ancestor_bytes);
 }
 
+/* What of the ancestor the service had: to a merge, unsent lines are ours, not lines that the service has dropped. */
+static void cut_ancestor(const struct node *node, struct merge_text *ancestor)
+{
+    char *data = (char *)(uintptr_t)ancestor->data;
+    size_t size = node->r.ancestor_bytes < 0 ? SIZE_MAX : (size_t)node->r.ancestor_bytes;
+
+    if (!data || size >= ancestor->size)
+        return;
+    if (size > 0 && data[size - 1] != '\n')
+        data[size++] = '\n';
+    ancestor->size = size;
+}
+
 /* Loads the sides; *OUT_NEWS tells whether theirs has something that the rewrite didn't start from. */
 static int compare_sides(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
                          struct sides *sides, bool *out_news)
@@ -159,6 +172,7 @@ static int compare_sides(struct cache *cache, struct node *node, const struct se
                     (node->r.ancestor_bytes >= 0 && (int64_t)note->body_size < node->r.ancestor_bytes);
     else
         *out_news = !version_is_ancestor(node, note);
+    cut_ancestor(node, &sides->ancestor);
     return err;
 }
 
@@ -169,7 +183,7 @@ void reconcile_set_ancestor(struct cache *cache, struct node *node, uint64_t num
     node->r.ancestor = number;
     node->r.ancestor_size = size;
     node->r.ancestor_updated_at = node->r.updated_at;
-    node->r.ancestor_bytes = node->r.base_size;
+    node->r.ancestor_bytes = number ? (int64_t)size : node->r.base_size;
     cache_release_body(cache, node, former);
 }
 
