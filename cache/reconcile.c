@@ -32,14 +32,13 @@ static int load_shown(struct cache *cache, uint64_t number, uint64_t size, bool 
     return 0;
 }
 
-/* Is THEIRS what was shown when the rewrite began, or a beginning of it? (One that is shorter than the
- * version that the rewrite began with is news: see the caller.) */
-static bool within_ancestor(struct merge_text theirs, struct merge_text ancestor)
+/* Is THEIRS, a body of SIZE bytes, a version that our side has gone through: the one that the rewrite began with (BEGUN bytes, -1 when
+ * not known), or that with unsent lines of ours which were a part of the ANCESTOR? */
+static bool within_ancestor(struct merge_text theirs, uint64_t size, struct merge_text ancestor, int64_t begun)
 {
-    /* Its final newline may be supplied, where the ancestor goes on in the same line. */
-    if (theirs.size > 0 && theirs.data[theirs.size - 1] == '\n')
-        theirs.size--;
-    return theirs.size <= ancestor.size && memcmp(theirs.data, ancestor.data, theirs.size) == 0;
+    if (size > ancestor.size || (int64_t)size < begun || memcmp(theirs.data, ancestor.data, size) != 0)
+        return false;
+    return (int64_t)size == begun || size == ancestor.size || ancestor.data[size] == '\n';
 }
 
 /* A free name in DIR that tells why there is another version of NODE. */
@@ -168,8 +167,7 @@ static int compare_sides(struct cache *cache, struct node *node, const struct se
         load_shown(cache, node->r.ancestor, node->r.ancestor_size, true, &sides->ancestor) < 0)
         sides->ancestor = (struct merge_text){0};
     if (sides->ancestor.data)
-        *out_news = !within_ancestor(sides->theirs, sides->ancestor) ||
-                    (node->r.ancestor_bytes >= 0 && (int64_t)note->body_size < node->r.ancestor_bytes);
+        *out_news = !within_ancestor(sides->theirs, note->body_size, sides->ancestor, node->r.ancestor_bytes);
     else
         *out_news = !version_is_ancestor(node, note);
     cut_ancestor(node, &sides->ancestor);
