@@ -253,6 +253,10 @@ int base_adopt(struct cache *cache, struct node *to, struct node *from)
     from->body = NULL;
     from->r.body = 0;
     tree_set_id(&cache->tree, to, id);
+    /* The note has been on the lists that held it, whoever is its node now. */
+    to->seen = from->seen;
+    to->missed = from->missed;
+    to->own_change = from->own_change;
     if (to->r.folder)
         adopt_notes(cache, to, from);
     to->checked = false;
