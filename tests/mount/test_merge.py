@@ -466,21 +466,3 @@ def test_a_base_given_away_while_it_is_open(service: Service, jots: Mount, edito
     jots.settled()
     assert service.body("note") == changed(_7="seven", _17="1seven")
     assert service.filenames() == ["note"]
-
-
-def test_a_base_given_away_during_a_sweep(service: Service, jots: Mount) -> None:
-    """The page that held the note was read before its base went to another file: it isn't missing."""
-    before = service.note("note")["id"]
-    listings = len(service.log(endpoint="list_notes"))
-    jots.refresh()
-    jots.do(delete_and_save, jots / "note", "7\n", "seven\n")
-    jots.settled()
-    # The sweep's last page, two seconds after the first.
-    service.wait_for(lambda: len([row for row in service.log(endpoint="list_notes")[listings:]
-                                  if row["query"] and "created" in row["query"]]) >= 2)
-    time.sleep(0.2)
-    assert jots.names() == service.filenames() == ["note"]
-    assert service.note("note")["id"] == before
-    jots.sh("echo more >> note")
-    jots.settled()
-    assert service.body("note") == changed(_7="seven", _17="1seven") + "\nmore"
