@@ -436,11 +436,31 @@ void news_gone(struct cache *cache, struct node *node)
     cache_reap(cache, node);
 }
 
+/* A local folder of this name is the same one from now on. */
 static struct node *meet_local_folder(struct cache *cache, const struct service_folder *folder)
 {
     struct node *node = tree_folder_named(&cache->tree, folder->name, NULL);
 
-    return node && !node->r.id && !node->frozen ? node : NULL;
+    if (!node || node->r.id)
+        return NULL;
+    node->r.error = 0; /* that there is one was no obstacle */
+    return node;
+}
+
+/* May the folder be the answer to a create of ours that is still open? Then the reply will tell. */
+static bool folder_may_be_ours(const struct cache *cache, const char *name)
+{
+    char key[NAMES_KEY_SIZE], asked[NAMES_KEY_SIZE];
+    const struct node *node;
+
+    if (names_fold(name, key) < 0)
+        return false;
+    for (node = cache->tree.folder_list; node; node = node->folder_next) {
+        if (node->frozen && !node->r.id && node->frozen->title && names_fold(node->frozen->title, asked) == 0 &&
+            strcmp(key, asked) == 0)
+            return true;
+    }
+    return false;
 }
 
 static int apply_folder(struct cache *cache, const struct service_folder *folder)
@@ -451,6 +471,8 @@ static int apply_folder(struct cache *cache, const struct service_folder *folder
     int err;
 
     if (node && (node->frozen || strcmp(node->r.base_name, folder->name) == 0))
+        return 0;
+    if (!node && folder_may_be_ours(cache, folder->name))
         return 0;
     if (node)
         follow = follows(node);

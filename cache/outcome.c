@@ -310,8 +310,11 @@ void outcome_deleted(struct cache *cache, struct node *node)
 static void folder_made(struct cache *cache, struct node *node, const struct service_reply *reply)
 {
     const struct service_folder *folder = &reply->folders[0];
+    struct node *twin = tree_find_folder(&cache->tree, folder->id);
 
     cache_begin(cache);
+    if (twin && twin != node) /* told by a list before: one and the same folder */
+        news_gone(cache, twin);
     tree_set_id(&cache->tree, node, folder->id);
     node->r.base_dir = cache->tree.root->r.ino;
     node->r.updated_at = folder->updated_at;
@@ -459,6 +462,7 @@ static void refused(struct cache *cache, struct node *node, struct completion *c
         now_locked(cache, node, reply->error == SERVICE_ERROR_TYPE);
     } else {
         cache->pull.poll_wanted |= reply->error == SERVICE_ERROR_INVALID;
+        cache->pull.folders_wanted |= reply->error == SERVICE_ERROR_INVALID && node->r.folder;
         outcome_park(cache, node, refusal_errno(node, reply), service_error_code(reply->error), reply->message);
     }
 }

@@ -26,7 +26,7 @@ struct rig {
     unsigned lives;      /* state directories so far */
     unsigned complaints; /* lines logged at LOG_ERR or worse */
     unsigned rounds;
-    bool manual; /* rig_run answers nothing by itself */
+    bool manual; /* rig_run answers nothing by itself, and nobody waits for ever */
 };
 
 /* Clock, account and an empty state directory; nothing is open yet. TEST_LOG=1 shows the cache's log. */
