@@ -108,6 +108,7 @@ static void apply_folder_check(struct cache *cache, struct node *folder, bool em
         (void)tree_place(&cache->tree, folder, cache->tree.root, folder->r.base_shown);
         cache_tell_entry(cache, cache->tree.root, folder->r.name, folder);
         (void)cache_save(cache, folder);
+        news_rehome(cache);
         cache->pull.sweep_wanted = true;
     }
 }

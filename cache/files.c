@@ -142,7 +142,7 @@ static int make_node(struct cache *cache, struct node *dir, const char *name, mo
         cache_reap(cache, node);
         return err;
     }
-    dir->r.mtime_ns = dir->r.ctime_ns = rec.mtime_ns;
+    dir->r.mtime_ns = dir->r.ctime_ns = node->r.mtime_ns;
     *out = node;
     return 0;
 }

@@ -506,18 +506,25 @@ static bool is_listed(const struct service_reply *reply, int64_t id)
     return false;
 }
 
-/* Notes that were shown in the root because their folder was unknown. */
-static void rehome_notes(struct cache *cache)
+/* Is the note shown in the root only because its folder wasn't there? */
+static bool is_stray(const struct cache *cache, const struct node *node, const struct node *folder)
+{
+    return node->dir == cache->tree.root && node->r.base_dir == folder->r.ino && !node->dirty_prev &&
+           node->r.base_shown && strcmp(node->r.name, node->r.base_shown) == 0;
+}
+
+void news_rehome(struct cache *cache)
 {
     struct node *node, *next;
 
     HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
     {
         struct node *folder = node->r.base_folder ? tree_find_folder(&cache->tree, node->r.base_folder) : NULL;
+        bool stray = folder && is_stray(cache, node, folder);
 
-        if (!folder || folder->r.ino == node->r.base_dir || !folder->dir)
+        if (!folder || !folder->dir || (folder->r.ino == node->r.base_dir && !stray))
             continue;
-        if (follows(node)) {
+        if (stray || follows(node)) {
             node->r.base_dir = folder->r.ino;
             (void)place_shown(cache, node, folder);
         }
@@ -539,7 +546,7 @@ int news_folders(struct cache *cache, const struct service_reply *reply)
         if (!node->frozen && !reply->partial && !is_listed(reply, node->r.id))
             news_gone(cache, node);
     }
-    rehome_notes(cache);
+    news_rehome(cache);
     if (cache_commit(cache) < 0)
         err = -EIO;
     return err;
