@@ -300,7 +300,8 @@ void outcome_deleted(struct cache *cache, struct node *node)
     if (node->delete_now && node->dir)
         tree_unplace(&cache->tree, node);
     node->delete_now = false;
-    node->r.content = node->dir ? node->r.content : STORE_CONTENT_BASE;
+    if (!node->dir && !node->handles) /* who has it open goes on with what it shows */
+        node->r.content = STORE_CONTENT_BASE;
     base_clear(cache, node);
     (void)cache_save(cache, node);
     (void)cache_commit(cache);

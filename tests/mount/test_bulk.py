@@ -142,9 +142,10 @@ def test_a_folder_with_twenty_notes_is_removed(service: Service, mount: Mounts) 
         assert jots.names() == ["stays"]
         assert "delete_note" not in log.changes
         jots.settled(30)
-    assert sorted(log.changes) == ["delete_folder"] + 20 * ["delete_note"]
-    assert log.changes[-1] == "delete_folder"
-    assert not [row for row in log.all() if row["status"] == 429]
+    done = [row["endpoint"] for row in log.all() if row["status"] == 204]
+    assert done == 20 * ["delete_note"] + ["delete_folder"]
+    # The window is shorter than a minute: that must be found out.
+    assert sum(row["status"] == 429 for row in log.all()) <= 2
     assert (service.filenames(), service.folders()) == (["stays"], [])
 
 
