@@ -305,6 +305,7 @@ static int load(struct cache *cache)
     cache->pull.poll_wanted = cache->pull.listed;
     cache->pull.sweep_wanted = !cache->pull.listed || !pull_is_small(cache);
     cache->pull.folders_wanted = true;
+    cache->clashes = true; /* perhaps */
     return err;
 }
 

@@ -117,6 +117,7 @@ struct cache {
     struct garbage *garbage; /* files that no row names once the open transaction is committed */
     struct garbage *waste;   /* files that no row names: removed once that is safe from power loss */
     struct readahead *readahead;
+    bool clashes;            /* a note may be shown as NAME~ID because its name was taken (place.c) */
     unsigned depth;          /* of transactions */
     pthread_t thread;
 };

@@ -19,6 +19,7 @@
 #include "cache/content.h"
 #include "cache/fetch.h"
 #include "cache/names.h"
+#include "cache/place.h"
 #include "cache/pull.h"
 #include "cache/readahead.h"
 
@@ -34,110 +35,19 @@ bool news_same_version(const struct node *node, const struct service_note *note)
     return true;
 }
 
-static struct node *folder_node(struct cache *cache, int64_t id)
-{
-    struct node *folder = id ? tree_find_folder(&cache->tree, id) : cache->tree.root;
-
-    if (folder)
-        return folder;
-    if (!cache->pull.listing_folders)
-        cache->pull.folders_wanted = true;
-    return cache->tree.root;
-}
-
-/* Where what belongs into FOLDER is shown: in the root while that folder is deleted here. */
-static struct node *shown_folder(struct cache *cache, struct node *folder)
-{
-    return folder->dir ? folder : cache->tree.root;
-}
-
-/* Does want stand where base stands? Then it follows. */
-static bool follows(const struct node *node)
-{
-    return node->dir && node->r.base_shown && node->r.dir == node->r.base_dir &&
-           strcmp(node->r.name, node->r.base_shown) == 0;
-}
-
-int news_set_name(struct cache *cache, struct node *node, const char *filename, const char *asked)
-{
-    char shown[NAMES_MAX_SHOWN + 1];
-    int err;
-
-    if (!asked && node->r.base_name && strcmp(node->r.base_name, filename) == 0)
-        return 0;
-    (void)cache;
-    names_show(filename, node->r.id, false, shown);
-    node->r.alias = asked && strcmp(asked, shown) != 0;
-    err = tree_set_string(&node->r.base_name, filename);
-    if (err == 0)
-        err = tree_set_string(&node->r.base_shown, node->r.alias ? asked : shown);
-    return err;
-}
-
-static int place_shown(struct cache *cache, struct node *node, struct node *dir);
-
-/* A note that stands where a folder's name belongs gives way. */
-static void yield_name(struct cache *cache, struct node *note)
-{
-    char shown[NAMES_MAX_SHOWN + 1];
-
-    names_show(note->r.base_name, note->r.id, true, shown);
-    if (tree_set_string(&note->r.base_shown, shown) < 0)
-        return;
-    (void)place_shown(cache, note, note->dir);
-    (void)cache_save(cache, note);
-}
-
-/* Gives NODE a free name in DIR as near to SHOWN as can be. */
-static int place_shown(struct cache *cache, struct node *node, struct node *dir)
-{
-    char shown[NAMES_MAX_SHOWN + 1], former[NAMES_MAX_SHOWN + 1] = "";
-    struct node *former_dir = node->dir, *other;
-    int err;
-
-    if (!node->r.base_shown)
-        return -EINVAL;
-    (void)snprintf(shown, sizeof(shown), "%s", node->r.base_shown);
-    other = tree_child(dir, shown);
-    if (other && node->r.folder && !other->r.folder && other->r.id && follows(other)) {
-        yield_name(cache, other);
-        other = tree_child(dir, shown);
-    }
-    if ((other && other != node) || strcmp(shown, ".jotsfs") == 0)
-        names_show(node->r.base_name, node->r.id, true, shown);
-    other = tree_child(dir, shown);
-    if (other && other != node)
-        return -EEXIST;
-    if (node->dir == dir && strcmp(node->r.name, shown) == 0)
-        return 0;
-    if (former_dir)
-        (void)snprintf(former, sizeof(former), "%s", node->r.name);
-    err = tree_place(&cache->tree, node, dir, shown);
-    if (err < 0)
-        return err;
-    if (strcmp(shown, node->r.base_shown) != 0)
-        err = tree_set_string(&node->r.base_shown, shown);
-    if (former_dir)
-        cache_tell_entry(cache, former_dir, former, NULL);
-    cache_tell_entry(cache, dir, shown, node);
-    dir->r.mtime_ns = dir->r.ctime_ns = cache_time_ns(cache);
-    cache_tell_inode(cache, dir, true);
-    return err;
-}
-
 /* Name and folder as the service tells them. */
 static int apply_place(struct cache *cache, struct node *node, const struct service_note *note)
 {
-    bool follow = follows(node) || !node->r.base_shown;
+    bool follow = place_follows(node) || !node->r.base_shown;
     struct node *dir;
-    int err = news_set_name(cache, node, note->filename, NULL);
+    int err = place_set_name(cache, node, note->filename, NULL);
 
     if (note->has & SERVICE_HAS_FOLDER)
         node->r.base_folder = note->folder_id;
-    dir = folder_node(cache, node->r.base_folder);
+    dir = place_folder(cache, node->r.base_folder);
     node->r.base_dir = dir->r.ino;
     if (err == 0 && follow)
-        err = place_shown(cache, node, shown_folder(cache, dir));
+        err = place_node(cache, node, place_shown_folder(cache, dir));
     return err;
 }
 
@@ -214,7 +124,7 @@ static void apply_cold_version(struct cache *cache, struct node *node, const str
  * go behind what the note has; a rewrite has no ancestor and ends in a conflict copy (reconcile.c). */
 static struct node *meet_local(struct cache *cache, const struct service_note *note)
 {
-    struct node *dir = shown_folder(cache, folder_node(cache, note->folder_id));
+    struct node *dir = place_shown_folder(cache, place_folder(cache, note->folder_id));
     char shown[NAMES_MAX_SHOWN + 1];
     struct node *node;
 
@@ -251,9 +161,9 @@ static int add_note(struct cache *cache, const struct service_note *note)
     apply_flags(node, note);
     apply_version(node, note);
     if (local) {
-        err = news_set_name(cache, node, note->filename, NULL);
+        err = place_set_name(cache, node, note->filename, NULL);
         node->r.base_folder = note->folder_id;
-        node->r.base_dir = folder_node(cache, note->folder_id)->r.ino;
+        node->r.base_dir = place_folder(cache, note->folder_id)->r.ino;
         node->r.append_born = false;
         cache_kick(cache);
     } else {
@@ -391,10 +301,10 @@ static void empty_folder(struct cache *cache, struct node *folder)
 
     HASH_ITER(hh_name, folder->children, node, next)
     {
-        if (node->r.id && follows(node)) {
+        if (node->r.id && place_follows(node)) {
             node->r.base_folder = 0;
             node->r.base_dir = cache->tree.root->r.ino;
-            (void)place_shown(cache, node, cache->tree.root);
+            (void)place_node(cache, node, cache->tree.root);
             (void)cache_save(cache, node);
         }
     }
@@ -475,7 +385,7 @@ static int apply_folder(struct cache *cache, const struct service_folder *folder
     if (!node && folder_may_be_ours(cache, folder->name))
         return 0;
     if (node)
-        follow = follows(node);
+        follow = place_follows(node);
     else
         node = meet_local_folder(cache, folder);
     if (!node) {
@@ -488,10 +398,10 @@ static int apply_folder(struct cache *cache, const struct service_folder *folder
         return -ENOMEM;
     tree_set_id(&cache->tree, node, folder->id);
     node->r.updated_at = folder->updated_at;
-    err = news_set_name(cache, node, folder->name, NULL);
+    err = place_set_name(cache, node, folder->name, NULL);
     node->r.base_dir = cache->tree.root->r.ino;
     if (err == 0 && follow && !node->r.gone_at)
-        err = place_shown(cache, node, cache->tree.root);
+        err = place_node(cache, node, cache->tree.root);
     if (err == 0 && node->dirty_prev)
         cache_kick(cache);
     return err < 0 ? err : cache_save(cache, node);
@@ -524,9 +434,9 @@ void news_rehome(struct cache *cache)
 
         if (!folder || !folder->dir || (folder->r.ino == node->r.base_dir && !stray))
             continue;
-        if (stray || follows(node)) {
+        if (stray || place_follows(node)) {
             node->r.base_dir = folder->r.ino;
-            (void)place_shown(cache, node, folder);
+            (void)place_node(cache, node, folder);
         }
         node->r.base_dir = folder->r.ino;
         (void)cache_save(cache, node);

@@ -16,8 +16,6 @@ void news_gone(struct cache *cache, struct node *node);
 int news_folders(struct cache *cache, const struct service_reply *reply);
 /* True if NOTE is the version that base holds. */
 bool news_same_version(const struct node *node, const struct service_note *note);
-/* Base's shown name after the service named it FILENAME; ASKED: the title that we had sent, NULL none. */
-int news_set_name(struct cache *cache, struct node *node, const char *filename, const char *asked);
 
 /* Notes that were shown in the root because their folder was unknown, or deleted here, go into it now that it is there. */
 void news_rehome(struct cache *cache);

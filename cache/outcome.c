@@ -19,6 +19,7 @@
 #include "cache/freeze.h"
 #include "cache/names.h"
 #include "cache/news.h"
+#include "cache/place.h"
 #include "cache/plan.h"
 #include "cache/reconcile.h"
 #include "cache/resolve.h"
@@ -192,7 +193,7 @@ static int give_base(struct cache *cache, struct node *node, int64_t id, const c
     node->r.locked = frozen->append_only;
     node->r.base_size = 0;
     node->r.end = TEXT_END_EMPTY;
-    return news_set_name(cache, node, filename ? filename : frozen->title, frozen->title);
+    return place_set_name(cache, node, filename ? filename : frozen->title, frozen->title);
 }
 
 static void consume(struct cache *cache, struct node *node)
@@ -267,7 +268,7 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
     if (!node->r.id)
         (void)give_base(cache, node, note->id, note->filename);
     else if (frozen->title)
-        (void)news_set_name(cache, node, note->filename, frozen->title);
+        (void)place_set_name(cache, node, note->filename, frozen->title);
     if (as_sent) {
         cache_release_body(cache, node, number != frozen->body ? number : 0);
         number = frozen->body;
@@ -319,7 +320,7 @@ static void folder_made(struct cache *cache, struct node *node, const struct ser
     tree_set_id(&cache->tree, node, folder->id);
     node->r.base_dir = cache->tree.root->r.ino;
     node->r.updated_at = folder->updated_at;
-    (void)news_set_name(cache, node, folder->name ? folder->name : node->frozen->title, node->frozen->title);
+    (void)place_set_name(cache, node, folder->name ? folder->name : node->frozen->title, node->frozen->title);
     finish(cache, node);
     cache->pull.folder_change = node->own_change;
     (void)cache_commit(cache);

@@ -21,6 +21,7 @@
 #include "cache/fetch.h"
 #include "cache/link.h"
 #include "cache/news.h"
+#include "cache/place.h"
 #include "cache/sweep.h"
 
 enum {
@@ -265,6 +266,8 @@ static void wake_waiters(struct cache *cache, int error)
 void pull_confirmed(struct cache *cache)
 {
     cache->pull.confirming--;
+    if (!cache->pull.confirming)
+        place_unclash(cache);
     wake_waiters(cache, 0);
 }
 
@@ -304,6 +307,7 @@ static void finish_poll(struct cache *cache)
     pull->error = 0;
     pull->failures = 0;
     pull->retry_at_ms = 0;
+    place_unclash(cache);
     advance_mark(cache);
     pull->polled_at_ms = pull->poll_sent_ms;
     pull->polls++;

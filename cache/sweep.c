@@ -18,6 +18,7 @@
 
 #include "cache/fetch.h"
 #include "cache/news.h"
+#include "cache/place.h"
 #include "cache/pull.h"
 
 enum {
@@ -182,6 +183,7 @@ void sweep_done(struct cache *cache, const struct completion *call)
     pull->swept_at_ms = pull->sweep_sent_ms;
     if (!pull->sweep.partial)
         sweep_handle_missing(cache, NULL, pull->sweep.since, false);
+    place_unclash(cache);
     if (!pull->listed)
         pull_listed(cache);
 }
