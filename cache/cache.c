@@ -124,11 +124,14 @@ static int load_node(struct store_node *rec, void *arg)
     return 0;
 }
 
-static bool is_whole(struct cache *cache, struct node *node, const struct store_frozen *frozen)
+/* 1: all that the request refers to is there, 0: not; else an errno: that can't be told now. */
+static int is_whole(struct cache *cache, struct node *node, const struct store_frozen *frozen)
 {
     struct body *text = NULL;
-    bool whole = true;
+    int whole = 1, err = content_open_written(cache, node);
 
+    if (err == -EMFILE || err == -ENFILE || err == -ENOMEM)
+        return err;
     if (frozen->tail_to && !frozen->body)
         whole = node->tail && node->r.tail_epoch == frozen->tail_epoch && tail_size(node->tail) >= frozen->tail_to;
     if (frozen->body) {
@@ -136,6 +139,7 @@ static bool is_whole(struct cache *cache, struct node *node, const struct store_
                 body_size(text) >= (int64_t)frozen->text_size;
         body_put(text);
     }
+    content_close(cache, node);
     return whole;
 }
 
@@ -145,18 +149,19 @@ static int load_frozen(struct store_frozen *rec, void *arg)
     struct node *node = tree_find(&cache->tree, rec->ino);
     struct store_frozen *frozen = malloc(sizeof(*frozen));
     int64_t age, timeout = cache->config.request_timeout_ms;
+    int whole;
 
     if (!frozen)
         return -ENOMEM;
     *frozen = *rec;
     frozen->draft_change = UINT64_MAX; /* changes are counted anew in each run */
-    if (node)
-        (void)content_open_written(cache, node);
-    if (!node || !is_whole(cache, node, frozen)) {
-        (void)store_erase_frozen(cache->store, frozen->ino);
+    whole = node ? is_whole(cache, node, frozen) : 0;
+    if (whole <= 0) {
+        if (whole == 0)
+            (void)store_erase_frozen(cache->store, frozen->ino);
         store_frozen_release(frozen);
         free(frozen);
-        return 0;
+        return whole;
     }
     node->frozen = frozen;
     tree_mark_dirty(&cache->tree, node);
@@ -189,6 +194,7 @@ static void load_contents(struct cache *cache)
             (void)text_utf8_feed(&node->utf8, buffer + whole, (size_t)(unsent - from) - whole);
         }
         (void)content_check(cache, node);
+        content_close(cache, node);
     }
 }
 

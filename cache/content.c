@@ -127,7 +127,9 @@ void content_close(struct cache *cache, struct node *node)
     (void)cache;
     if (node->handles)
         return;
-    /* Thousands of files may wait to be sent: their descriptors don't. A tail stays, its index would have to be read again. */
+    /* Thousands of files may wait to be sent: their descriptors don't. */
+    if (node->tail)
+        tail_rest(node->tail);
     body_put(node->body);
     body_put(node->draft);
     node->body = node->draft = NULL;
@@ -137,7 +139,7 @@ int content_sync(struct cache *cache, struct node *node)
 {
     struct body *draft;
     struct tail *tail;
-    uint64_t ino = node->r.ino, change = node->change;
+    uint64_t ino = node->r.ino, change = node->change, number = node->r.draft;
     int err = content_open_written(cache, node);
 
     if (err < 0)
@@ -154,9 +156,13 @@ int content_sync(struct cache *cache, struct node *node)
     body_put(draft);
     tail_put(tail);
     node = tree_find(&cache->tree, ino);
-    if (err == 0 && node && node->change == change)
+    if (err < 0 || !node)
+        return err;
+    if (node->change == change)
         node->unsynced = false;
-    return err;
+    if (draft)
+        node->safe_draft = number;
+    return 0;
 }
 
 struct view {

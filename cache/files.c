@@ -84,10 +84,15 @@ static int open_locked(struct cache *cache, struct node *node, int flags, struct
 
     if (err == 0 && (flags & O_ACCMODE) != O_WRONLY)
         err = pull_await(cache, waiter);
+    /* A cached body that a power loss has damaged is found out now, not by a READ. */
+    if (err == 0 && needs_body(flags) && content_cached(node))
+        (void)content_open(cache, node);
     if (err == 0 && needs_body(flags))
         err = fetch_await(cache, node, waiter);
-    if (err)
+    if (err) {
+        content_close(cache, node);
         return err;
+    }
     if (!node->dir && !node->handles)
         return -ESTALE;
     if (flags & O_TRUNC)
@@ -309,6 +314,9 @@ static bool can_adopt(const struct cache *cache, const struct node *node)
 static bool awaits_server(const struct cache *cache, const struct node *node)
 {
     if (cache->config.fsync != CACHE_FSYNC_SERVER || node->r.scratch || !node->dir || !node->dirty_prev)
+        return false;
+    /* It stays a draft while a writer has it open, also when all of it is there. */
+    if (node->r.id && node->r.content == STORE_CONTENT_DRAFT && !node->frozen && node->saved_change == node->change)
         return false;
     return node->r.id || can_adopt(cache, node);
 }

@@ -288,8 +288,11 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
     else if (node->r.content == STORE_CONTENT_DRAFT)
         reconcile_set_ancestor(cache, node, node->r.body, node->r.body_size);
     node->rewritten_at_ms = cache_now_ms(cache);
+    if (content)
+        node->saved_change = frozen->draft_change;
     finish(cache, node);
     (void)cache_commit(cache);
+    cache_wake_all(&node->waiters, 0);
 }
 
 void outcome_deleted(struct cache *cache, struct node *node)
@@ -569,7 +572,7 @@ static int flush_error(struct cache *cache)
     struct node *node;
 
     for (node = cache->tree.dirty; node; node = node->dirty_next) {
-        if (node->r.error || node->bad_text)
+        if (node->r.error)
             return -EIO;
     }
     return 0;

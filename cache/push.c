@@ -81,6 +81,8 @@ static bool holds_create(struct round *round, struct node *node)
 {
     int64_t settle = round->cache->config.settle_ms;
 
+    if (node->hurry)
+        return false;
     if (node->writers == 0)
         return holds_new(round, node);
     if (!node->r.append_born || node->r.content != STORE_CONTENT_TAIL)
@@ -171,6 +173,9 @@ static enum plan_body describe_body(struct round *round, struct node *node)
     bool learn;
     int64_t at;
 
+    /* However much waits while nothing can leave, it isn't read again and again. */
+    if (round->blocked)
+        return node->r.content == STORE_CONTENT_DRAFT ? PLAN_BODY_REWRITE : PLAN_BODY_SAME;
     if (node->r.content == STORE_CONTENT_TAIL && node->r.id) {
         if (!owed_impatient(cache, node, &at))
             (void)is_ahead(round, at);
@@ -233,7 +238,7 @@ static void describe_note(struct round *round, struct node *node)
     note->body_bytes = content_size(node);
     if (!node->r.id) {
         note->body = PLAN_BODY_REWRITE;
-        note->append_creates = node->r.append_born && owed_has_line(round->cache, node);
+        note->append_creates = node->r.append_born && !round->blocked && owed_has_line(round->cache, node);
         node->awaited = node->awaited || (note->hold_name && node->line_at_ms);
         return;
     }
@@ -294,6 +299,7 @@ static int describe(struct round *round)
             continue;
         }
         describe_note(round, node);
+        content_close(round->cache, node);
         /* Looking closer may have shown that a rewrite changed nothing. */
         if (outcome_settle(round->cache, node))
             round->note_count--;
@@ -353,6 +359,7 @@ static void start_step(struct round *round, struct node *node, const struct plan
     node->pace -= 1.0;
     node->awaited = true;
     node->hurry = node->hurry && node->r.content == STORE_CONTENT_TAIL;
+    content_close(cache, node);
     move_to_end(cache, node);
 }
 

@@ -119,10 +119,35 @@ static int make_durable(struct cache *cache, const struct completion *call)
     return err;
 }
 
+/* A row must not outlast the draft that it names: the note would seem to have been emptied. */
+static int sync_new_drafts(struct cache *cache)
+{
+    struct node *node;
+    int err = 0;
+
+    for (node = cache->tree.dirty; node && err == 0;) {
+        if (!node->r.draft || node->r.draft == node->safe_draft) {
+            node = node->dirty_next;
+            continue;
+        }
+        err = content_open_written(cache, node);
+        if (err == -ENOENT) { /* lost already: no reason to hold up the others */
+            node->safe_draft = node->r.draft;
+            err = 0;
+        } else if (err == 0) {
+            err = content_sync(cache, node);
+        }
+        node = cache->tree.dirty; /* the list may have changed meanwhile */
+    }
+    return err;
+}
+
 int sync_log(struct cache *cache)
 {
-    int err;
+    int err = sync_new_drafts(cache);
 
+    if (err < 0)
+        return err;
     pthread_mutex_unlock(&cache->lock);
     err = statedir_sync(cache->dir);
     if (err == 0)

@@ -19,6 +19,9 @@
  * database, then here: records of another epoch than the database's are what a kill between the two left, and
  * were sent. tail_create never touches the old file's bytes, so that those who hold a reference can read on.
  *
+ * Descriptors. Thousands of tails may wait to be sent, each for a note of its own. One that nobody uses rests: it keeps
+ * its index and gives up its descriptor, if many are open.
+ *
  * In memory there is one number per record, where its bytes begin logically; the header's size gives the
  * place in the file.
  *
@@ -45,6 +48,7 @@ enum {
     MAGIC = 0x4C54544A, /* "JTTL" */
     CHUNK = 32768,
     FIRST_CAPACITY = 16,
+    FD_MANY = 128, /* the lowest free number is given out: from here on, many are open */
 };
 
 struct header {
@@ -56,7 +60,9 @@ struct header {
 _Static_assert(sizeof(struct header) == 24, "the header has no holes");
 
 struct tail {
-    int fd;
+    atomic_int fd; /* -1: resting */
+    int dirfd;
+    uint64_t ino;
     unsigned references;
     uint64_t epoch;
     uint64_t size;    /* logical: sum of all lengths */
@@ -96,6 +102,23 @@ static int reserve_record(struct tail *tail) {
 static void add_record(struct tail *tail, size_t size) {
     tail->starts[tail->count++] = tail->size;
     tail->size += size;
+}
+
+static int wake(struct tail *tail) {
+    if (tail->fd < 0)
+        tail->fd = disk_open(tail->dirfd, tail->ino, O_RDWR);
+    if (tail->fd >= 0)
+        return 0;
+    int rc = tail->fd;
+    tail->fd = -1;
+    return rc == -EMFILE || rc == -ENFILE ? rc : disk_error(-rc);
+}
+
+void tail_rest(struct tail *tail) {
+    if (tail->fd < FD_MANY || tail->references > 1)
+        return;
+    close(tail->fd);
+    tail->fd = -1;
 }
 
 /* Makes the file end where the records do. */
@@ -218,6 +241,8 @@ static int make(int dirfd, uint64_t ino, uint64_t epoch, int flags, struct tail 
         return -ENOMEM;
     tail->epoch = epoch;
     tail->references = 1;
+    tail->dirfd = dirfd;
+    tail->ino = ino;
     tail->fd = disk_open(dirfd, ino, flags);
     if (tail->fd < 0) {
         int rc = tail->fd;
@@ -251,7 +276,8 @@ struct tail *tail_get(struct tail *tail) {
 void tail_put(struct tail *tail) {
     if (!tail || --tail->references > 0)
         return;
-    close(tail->fd);
+    if (tail->fd >= 0)
+        close(tail->fd);
     free(tail->starts);
     free(tail);
 }
@@ -291,6 +317,8 @@ int tail_append(struct tail *tail, const void *data, size_t size) {
     if (size > INT32_MAX)
         return -EFBIG;
     int rc = reserve_record(tail);
+    if (rc == 0)
+        rc = wake(tail);
     if (rc == 0 && tail->torn)
         rc = cut(tail);
     if (rc < 0)
@@ -313,8 +341,16 @@ uint64_t tail_epoch(const struct tail *tail) {
     return tail->epoch;
 }
 
+/* Without the lock: a resting tail is left so. */
 int tail_sync(struct tail *tail) {
-    return disk_sync(tail->fd, &tail->sync_failed);
+    if (tail->fd >= 0)
+        return disk_sync(tail->fd, &tail->sync_failed);
+    int fd = disk_open(tail->dirfd, tail->ino, O_RDWR);
+    if (fd < 0)
+        return fd;
+    int rc = disk_sync(fd, &tail->sync_failed);
+    close(fd);
+    return rc;
 }
 
 /* --- reading --- */
@@ -362,6 +398,9 @@ int tail_read(struct tail *tail, uint64_t offset, void *out, size_t size) {
 
     if (offset > tail->size || size > tail->size - offset)
         return -EIO;
+    int awake = wake(tail);
+    if (awake < 0)
+        return awake;
     /* Records are often short lines: what lies between them is read along, not skipped with a call for each.
      */
     while (size > 0) {

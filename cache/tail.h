@@ -22,6 +22,8 @@ int tail_open(int dirfd, uint64_t ino, uint64_t epoch, struct tail **out);
 
 struct tail *tail_get(struct tail *tail); /* one more reference */
 void tail_put(struct tail *tail);         /* NULL is fine; the last one closes the file */
+/* Nobody uses it for now: its descriptor may be closed and is opened again when needed. */
+void tail_rest(struct tail *tail);
 /* Removes the file; readers that hold a reference can go on. */
 int tail_unlink(int dirfd, uint64_t ino);
 

@@ -41,8 +41,10 @@ struct node {
     struct body *body, *draft;
     struct tail *tail;
     uint64_t draft_size;
+    uint64_t safe_draft;    /* number of the draft file whose bytes an fdatasync has covered at least once */
     uint64_t trusted_body;  /* number of the body that this run has written or verified */
     uint64_t change;        /* counts local changes of the content */
+    uint64_t saved_change;  /* value of it that the service has, for a draft */
     bool unsynced;          /* draft or tail has bytes that no fdatasync covers */
     bool unsaved;           /* times changed since the row was written */
     struct text_utf8 utf8;  /* where the tail's bytes stand */
