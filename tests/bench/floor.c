@@ -1,10 +1,11 @@
-/* floor: the least that a FUSE file system can cost: `build/bench/floor SOURCE MOUNTPOINT` serves a copy of
+/* floor: the least that a FUSE file system can cost: `build/bench/floor [-x] SOURCE MOUNTPOINT` serves a copy of
  * SOURCE (files, and directories of files) from memory until it is unmounted.
  *
  * What the benches measure jotsfs against, and no part of the product. It keeps nothing safe, checks nothing,
  * knows no network. It agrees with the kernel on what jotsfs agrees on (cached pages stay over opens,
  * READDIRPLUS, names valid for VALID_S), and leaves out every request that can be left out: FLUSH and GETXATTR are
- * not implemented, so that the kernel stops asking.
+ * not implemented, so that the kernel stops asking. With -x it is one that has extended attributes, and is asked
+ * for two of each file by `ls -l`.
  *
  * Inode numbers are addresses. Served by several threads, because a file system that waits for
  * anything needs them; one lock over everything.
@@ -41,6 +42,7 @@ struct file {
 struct floor {
     pthread_mutex_t lock; /* over all files */
     struct file root;
+    bool attributes;
 };
 
 static struct floor *floor_of(fuse_req_t req) {
@@ -299,6 +301,11 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t of
     read_directory(req, ino, size, offset, info->fh, true);
 }
 
+static void op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size) {
+    (void)ino, (void)name, (void)size;
+    fuse_reply_err(req, floor_of(req)->attributes ? ENODATA : ENOSYS);
+}
+
 static const struct fuse_lowlevel_ops operations = {
     .init = op_init,
     .lookup = op_lookup,
@@ -313,6 +320,7 @@ static const struct fuse_lowlevel_ops operations = {
     .readdir = op_readdir,
     .readdirplus = op_readdirplus,
     .releasedir = op_releasedir,
+    .getxattr = op_getxattr,
 };
 
 /* --- serving --- */
@@ -341,8 +349,11 @@ static int serve(struct floor *fs, const char *mountpoint) {
 int main(int argc, char **argv) {
     static struct floor fs = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+    fs.attributes = argc > 1 && strcmp(argv[1], "-x") == 0;
+    argc -= fs.attributes;
+    argv += fs.attributes;
     if (argc != 3)
-        errx(2, "usage: floor SOURCE MOUNTPOINT");
+        errx(2, "usage: floor [-x] SOURCE MOUNTPOINT");
     fs.root.attr = (struct stat){.st_ino = FUSE_ROOT_ID, .st_mode = S_IFDIR | 0755, .st_nlink = 2};
     fs.root.attr.st_uid = getuid();
     fs.root.attr.st_gid = getgid();

@@ -43,15 +43,16 @@ class Local(Candidate):
 class Floor(Candidate):
     """Holds a copy of SOURCE in memory; a remount begins with that copy."""
 
-    name = "floor"
-
-    def __init__(self, source: Path, path: Path) -> None:
-        self.source, self.path = source, path
+    def __init__(self, source: Path, path: Path, attributes: bool = False) -> None:
+        """ATTRIBUTES: one that can be asked for extended attributes."""
+        self.name = "floor-x" if attributes else "floor"
+        self.arguments = [*(["-x"] if attributes else []), str(source), str(path)]
+        self.path = path
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.path.mkdir(exist_ok=True)
-        self.process = subprocess.Popen([FLOOR, str(self.source), str(self.path)])
+        self.process = subprocess.Popen([FLOOR, *self.arguments])
         eventually(lambda: table.row(self.path) or self.process.poll() is not None, 30, "the floor is mounted")
         assert self.process.poll() is None, "the floor ended"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-COLUMNS = ("jotsfs", "floor", "local", "http")
+COLUMNS = ("jotsfs", "floor", "floor-x", "local", "http")
 
 
 @dataclass(frozen=True)

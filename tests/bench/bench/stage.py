@@ -23,6 +23,7 @@ class Stage:
     service: Service
     jotsfs: Jotsfs
     floor: Floor
+    floor_x: Floor
     local: Local
 
     @property
@@ -57,14 +58,14 @@ def staged(notes: int = 0, body_bytes: int = 400, folders: int = 0, bodies: dict
                 service.limit(klass, 10**9)
         service.fault("latency", ms=LATENCY_MS)
         stage = Stage(service, Jotsfs(service, home / "jotsfs", **options), Floor(home / "local", home / "floor"),
-                      Local(home / "local"))
+                      Floor(home / "local", home / "floor-x", attributes=True), Local(home / "local"))
         _write_files(service, stage.local.path)
         try:
-            for candidate in stage.all:
+            for candidate in [*stage.all, stage.floor_x]:
                 candidate.start()
                 child.within(60, os.listdir, candidate.path)  # jotsfs now has its first list
             yield stage
         finally:
-            for candidate in stage.all:
+            for candidate in [*stage.all, stage.floor_x]:
                 candidate.stop()
             shutil.rmtree(home)
