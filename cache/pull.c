@@ -90,6 +90,19 @@ static int await_first_list(struct cache *cache, struct cache_waiter *waiter)
     return cache_wait_on(cache, &cache->pull.waiters, waiter, INT64_MAX);
 }
 
+/* The sync thread is woken once for all that want the same: a walk over thousands of files does. */
+static void want_news(struct cache *cache, bool poll, bool folders)
+{
+    struct pull *pull = &cache->pull;
+
+    poll = poll && !pull->poll_wanted && (pull->listed || !pull->sweeping);
+    folders = folders && !pull->folders_wanted && !pull->listing_folders;
+    pull->poll_wanted |= poll;
+    pull->folders_wanted |= folders;
+    if (poll || folders)
+        cache_kick(cache);
+}
+
 static int await_news(struct cache *cache, bool folders, struct cache_waiter *waiter)
 {
     struct pull *pull = &cache->pull;
@@ -100,11 +113,7 @@ static int await_news(struct cache *cache, bool folders, struct cache_waiter *wa
     folders = folders && (folders_due(cache) || pull->listing_folders);
     if (pull->listed && !due && !folders)
         return 0;
-    if (due && (pull->listed || !pull->sweeping))
-        pull->poll_wanted = true;
-    if (folders && !pull->listing_folders)
-        pull->folders_wanted = true;
-    cache_kick(cache);
+    want_news(cache, due && !(pull->polling && now - pull->poll_sent_ms < current_ttl(cache)), folders);
     if (!pull->listed)
         return await_first_list(cache, waiter);
     if (known_offline(cache) || now < pull->retry_at_ms || !waiter || (waiter->stage & STAGE_POLLED) ||

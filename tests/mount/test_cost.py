@@ -24,7 +24,7 @@ def io_count(pid: int, name: str) -> int:
 
 
 def test_an_append_reads_nothing_of_a_large_cached_body(service, mount):
-    service.remote.create("big.txt", "a line of the body\n" * 150000)
+    service.remote.create("big.txt", "a line of the body\n" * 150000, at=service.now() - 100)
     m = mount()
     assert len(m.read("big.txt")) > 2_500_000
     before = io_count(m.pid, "rchar")
