@@ -572,7 +572,7 @@ static int flush_error(struct cache *cache)
     struct node *node;
 
     for (node = cache->tree.dirty; node; node = node->dirty_next) {
-        if (node->r.error)
+        if (node->r.error || node->bad_text)
             return -EIO;
     }
     return 0;

@@ -308,3 +308,41 @@ def test_a_line_added_at_the_end_is_an_append(service: Service, jots: Mount, pla
 @pytest.mark.parametrize("name", NOTHING)
 def test_a_save_without_change_costs_nothing(service: Service, jots: Mount, plain: Path, name: str) -> None:
     check(service, jots, plain, NOTHING[name], [])
+
+
+# --- git ---
+
+def test_git_with_its_directory_elsewhere(service: Service, jots: Mount, tmp_path: Path) -> None:
+    """A work tree in the mount: everything works, and only the notes' own changes are sent. `-o local=.git` keeps the file that
+    points to the repository on this machine."""
+    if not shutil.which("git"):
+        pytest.skip("no git here")
+    jots.remount(local=".git")
+    git = "git -c user.name=me -c user.email=me@example.com"
+    with service.requests() as log:
+        jots.sh(f"git init -q --separate-git-dir={tmp_path}/repository . && git add Work && {git} commit -qm one")
+        jots.sh(f"echo four >> Work/note && {git} commit -qam two && git gc -q && git status --porcelain", timeout_s=60)
+        jots.settled()
+    assert log.changes == ["append"]
+    before = service.note("note")["id"]
+    with service.requests() as log:
+        assert jots.sh("git status --porcelain").out == ""
+        jots.sh("git checkout -q HEAD~1 -- Work/note")
+        assert jots.read("Work/note") == OLD.encode() + b"\n"
+        jots.settled()
+    assert log.changes == ["update_note"]
+    assert (service.note("note")["id"], service.body("note")) == (before, OLD)
+    jots.sh(f"git reset -q --hard HEAD && {git} stash -q 2>&1; git branch other && git checkout -q other && git fsck")
+    assert jots.read("Work/note") == OLD.encode() + b"\nfour\n"
+
+
+def test_git_with_its_directory_inside(service: Service, jots: Mount) -> None:
+    """It needs directories in directories, which the service doesn't have: refused at once, and nothing is left on the service."""
+    if not shutil.which("git"):
+        pytest.skip("no git here")
+    with service.requests() as log:
+        assert jots.sh("git init -q .", check=False).status != 0
+        jots.sh("rm -rf .git")
+        jots.settled()
+    assert [change for change in log.changes if change != "append"] == []
+    assert jots.names() == ["Work"]

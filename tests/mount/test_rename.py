@@ -220,3 +220,185 @@ def test_a_locked_note_moves_but_keeps_its_name(service: Service, jots: Mount) -
         jots.settled()
     assert log.changes == ["move_note"]
     assert service.note("a")["folder_id"] is not None
+
+
+# --- several at once ---
+
+def test_a_cycle_of_three(service: Service, jots: Mount) -> None:
+    before = ids(service)
+    with service.requests() as log:
+        jots.sh("mv a t && mv b a && mv Work/c b && mv t Work/c")
+        jots.settled()
+    assert len(log.changes) <= 4  # one of them goes by way of a temporary name
+    assert ids(service) == {"b": before["c"], "a": before["b"], "c": before["a"]}
+    assert (jots.read("a"), jots.read("b"), jots.read("Work/c")) == (b"body of b\n", b"body of c\n", b"body of a\n")
+    jots.remount()
+    assert (jots.read("a"), jots.read("b"), jots.read("Work/c")) == (b"body of b\n", b"body of c\n", b"body of a\n")
+
+
+def test_a_chain(service: Service, jots: Mount) -> None:
+    before = ids(service)
+    with service.requests() as log:
+        jots.sh("mv b z && mv a b && mv Work/c a")
+        jots.settled()
+    assert sorted(log.changes) == ["update_note"] * 3
+    assert ids(service) == {"z": before["b"], "b": before["a"], "a": before["c"]}
+
+
+@pytest.mark.parametrize("cold", [True, False])
+def test_exchange_across_folders(service: Service, jots: Mount, cold: bool) -> None:
+    if not cold:
+        jots.sh("cat a Work/c")
+    before = ids(service)
+    jots.do(renameat2, jots / "a", jots / "Work" / "c", RENAME_EXCHANGE)
+    jots.settled()
+    assert ids(service) == {"c": before["a"], "a": before["c"], "b": before["b"]}
+    assert (jots.read("a"), jots.read("Work/c")) == (b"body of c\n", b"body of a\n")
+    assert (service.note("a")["folder_id"], service.note("c")["folder_id"] is None) == (None, False)
+
+
+def test_two_folders_swap(service: Service, jots: Mount) -> None:
+    before = {row["name"]: row["id"] for row in service.folders()}
+    jots.sh("echo new > Work/new")
+    jots.do(renameat2, jots / "Work", jots / "Home", RENAME_EXCHANGE)
+    assert (jots.names("Home"), jots.names("Work")) == (["c", "new"], [])
+    jots.settled()
+    assert {row["name"]: row["id"] for row in service.folders()} == {"Home": before["Work"], "Work": before["Home"]}
+    assert service.note("new")["folder_id"] == service.note("c")["folder_id"] == before["Work"]
+
+
+def test_a_folder_with_pending_notes(service: Service, jots: Mount) -> None:
+    """New, appended, rewritten, deleted and arriving ones."""
+    before = ids(service)
+    with service.requests() as log:
+        jots.sh("echo new > Work/n; sed -i s/body/text/ Work/c; mv a Work/; mv Work Office; echo more >> Office/a")
+        assert jots.names("Office") == ["a", "c", "n"]
+        jots.settled()
+    assert len(log.changes) <= 5
+    folder = {row["name"]: row["id"] for row in service.folders()}["Office"]
+    assert {note["filename"] for note in service.notes() if note["folder_id"] == folder} == {"a", "c", "n"}
+    assert (service.body("a"), service.body("c"), service.body("n")) == ("body of a\nmore", "text of c", "new")
+    assert ids(service)["a"] == before["a"] and ids(service)["c"] == before["c"]
+
+
+def test_a_new_folder_renamed_before_it_is_made(service: Service, jots: Mount) -> None:
+    with service.requests() as log:
+        jots.sh("mkdir T; echo x > T/x; mv T U; mv a U/; mv U/a U/y")
+        jots.settled()
+    assert sorted(log.changes) == ["create_folder", "create_note", "update_note"]
+    assert jots.names("U") == ["x", "y"]
+
+
+@pytest.mark.parametrize("target", ["a", "Work/c"])
+def test_an_open_file_that_is_replaced(service: Service, jots: Mount, target: str) -> None:
+    with Program() as program:
+        fd = program.call(os.open, str(jots / target), os.O_RDONLY)
+        old = program.call(os.pread, fd, 100, 0)
+        program.call(os.rename, str(jots / "b"), str(jots / target))
+        assert program.call(os.pread, fd, 100, 0) == old
+        jots.flush()
+        assert program.call(os.pread, fd, 100, 0) == old
+        assert program.call(os.fstat, fd).st_nlink == 0
+    assert jots.read(target) == b"body of b\n"
+    assert sorted(service.filenames()) == sorted({"a", "c"})
+
+
+# --- a cold body, an unsent tail ---
+
+def test_the_body_goes_along_though_it_was_never_read(service: Service, jots: Mount) -> None:
+    """Appended to unread, then renamed: a PATCH of the whole, not of the new lines alone."""
+    service.fault("latency", path="append", ms=300)
+    jots.sh("echo more >> a; mv a z")
+    jots.settled()
+    assert service.body("z") == "body of a\nmore"
+    assert jots.read("z") == b"body of a\nmore\n"
+
+
+def test_renamed_without_a_network(service: Service, jots: Mount) -> None:
+    before = ids(service)
+    service.down()
+    jots.sh("echo more >> a; mv a z; mv b Work/; mv Work/c c2")
+    jots.remount()
+    assert jots.names() == ["Home", "Work", "c2", "z"] and jots.names("Work") == ["b"]
+    service.up()
+    jots.settled()
+    assert ids(service) == {"z": before["a"], "b": before["b"], "c2": before["c"]}
+    assert (service.body("z"), service.body("c2")) == ("body of a\nmore", "body of c")
+
+
+# --- the user's name stays ---
+
+RULES = [{"filename_rule": "slug"}, {"title_patch": "keeps"}, {"filename_rule": "slug", "title_patch": "keeps"}]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_user_s_names_stay(service: Service, mount: Mounts, rule: dict[str, str]) -> None:
+    """Whatever filename the service makes of a title (API.md C11, C12): after creation, rename, move, save and remount."""
+    service.switch(**rule)
+    jots = mount(settle=0.1, ttl=0.3)
+    jots.sh("mkdir Work; echo one > 'My Notes.txt'; echo two > 'Work/Q2 Plan'")
+    jots.settled()
+    jots.sh("mv 'My Notes.txt' 'My Letters.txt'; mv 'Work/Q2 Plan' 'Q3 Plan'")
+    jots.settled()
+    before = {note["id"] for note in service.notes()}
+    jots.sh("sed -i s/one/1/ 'My Letters.txt'; echo more >> 'Q3 Plan'")
+    jots.settled()
+    for _ in range(2):
+        jots.refresh()
+        assert jots.names() == ["My Letters.txt", "Q3 Plan", "Work"] and jots.names("Work") == []
+        assert (jots.read("My Letters.txt"), jots.read("Q3 Plan")) == (b"1\n", b"two\nmore\n")
+        jots.remount()
+    assert {note["id"] for note in service.notes()} == before
+    with service.requests() as log:
+        jots.sh("sed -i.bak~ s/1/one/ 'My Letters.txt'; mv 'Q3 Plan' Work/")
+        jots.settled()
+    assert sorted(log.changes) == ["move_note", "update_note"]
+    assert jots.names() == ["My Letters.txt", "My Letters.txt.bak~", "Work"] and jots.names("Work") == ["Q3 Plan"]
+    assert {note["id"] for note in service.notes()} == before
+
+
+def test_there_and_back_where_the_service_keeps_its_name(service: Service, jots: Mount) -> None:
+    service.switch(title_patch="keeps")
+    jots.sh("mv a z")
+    jots.settled()
+    jots.sh("mv z a")
+    jots.settled()
+    jots.remount()
+    assert jots.names() == ["Home", "Work", "a", "b"]
+    assert jots.read("a") == b"body of a\n"
+
+
+# --- empty notes: the service takes no empty body in a PATCH (API.md C14) ---
+
+def test_an_empty_note(service: Service, jots: Mount) -> None:
+    """It keeps the user's name here, flagged; with its first line both go up."""
+    jots.expect_error("the service refused it")
+    jots.sh("touch empty")
+    jots.settled()
+    before = ids(service)["empty"]
+    jots.sh("mv empty named")
+    service.wait_for(lambda: jots.status()["errors"] or "named" in service.filenames())
+    jots.remount()
+    assert "named" in jots.names() and "empty" not in jots.names()
+    jots.sh("echo first >> named")
+    assert jots.settled()["errors"] == []
+    assert (ids(service)["named"], service.body("named")) == (before, "first")
+
+
+def test_an_empty_note_where_it_is_taken(service: Service, jots: Mount) -> None:
+    service.switch(empty_patch="accepted")
+    jots.sh("touch empty")
+    jots.settled()
+    with service.requests() as log:
+        jots.sh("mv empty named")
+        jots.settled()
+    assert log.changes == ["update_note"]
+    assert "named" in service.filenames()
+
+
+def test_an_empty_note_moves(service: Service, jots: Mount) -> None:
+    jots.sh("touch empty")
+    jots.settled()
+    jots.sh("mv empty Work/")
+    assert jots.settled()["errors"] == []
+    assert service.note("empty")["folder_id"] == service.note("c")["folder_id"]

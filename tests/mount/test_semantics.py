@@ -400,3 +400,57 @@ def test_names_that_are_none(jots: Mount, name: bytes, expected: str) -> None:
     assert jots.errno(os.rename, os.fsencode(jots / "note"), path) == expected
     assert jots.errno(os.mkdir, path) == expected
     assert jots.errno(os.unlink, path) == "ENOENT"
+
+
+# --- what is no text ---
+
+def half_a_character(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.write(fd, b"line\nhalf \xc3")
+    os.close(fd)
+
+
+def half_written(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.write(fd, b"line\nhalf \xc3")
+    os.close(fd)
+
+
+def test_what_can_never_be_sent(service: Service, jots: Mount) -> None:
+    """It says so at close, at flush and in the status, stays readable over a remount, and goes up once it is text."""
+    jots.expect_error("half")
+    assert jots.errno(half_written, jots / "half") == "EILSEQ"
+    assert [row["errno"] for row in service.wait_for(lambda: jots.status()["errors"])] == [errno.EILSEQ]
+    assert jots.errno((jots / ".jotsfs/flush").write_bytes, b"1\n") == "EIO"
+    jots.remount()
+    assert [row["path"] for row in jots.status()["errors"]] == ["half"]
+    assert jots.read("half") == b"line\nhalf \xc3"
+    with service.requests() as log:
+        jots.sh("echo other > other")
+        service.wait_for(lambda: service.note("other"))
+        jots.sh("printf '\\244\\n' >> half")
+        assert jots.settled()["errors"] == []
+    assert len(log.changes) == 2
+    assert service.body("half") == "line\nhalf ä"
+
+
+def test_half_a_character_waits_for_the_other_half(service: Service, jots: Mount) -> None:
+    jots.do(half_a_character, jots / "note")
+    jots.sh("sleep 0.5; printf '\\244\\n' >> note")
+    assert jots.settled()["errors"] == []
+    assert service.body("note") == OLD + "\nline\nhalf ä"
+
+
+def test_a_hole_while_it_is_being_filled(service: Service, jots: Mount) -> None:
+    """fsync in between sends nothing that is no text, and refuses nothing."""
+    with Program() as program, service.requests() as log:
+        fd = program.call(os.open, str(jots / "note"), os.O_RDWR)
+        program.call(os.ftruncate, fd, 20)
+        program.call(os.fsync, fd)
+        time.sleep(0.5)
+        assert log.changes == []
+        program.call(os.pwrite, fd, b"four\n\n", 14)
+        program.call(os.fsync, fd)
+        service.wait_for(lambda: service.body("note") == OLD + "\nfour\n\n")
+        program.call(os.close, fd)
+    assert jots.settled()["errors"] == []

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +41,7 @@ struct model_session {
     struct model *model;
     struct model_call **line;
     size_t count;
+    pthread_mutex_t lock; /* of the line; for model_pump only */
 };
 
 /* --- copies --- */
@@ -223,8 +225,9 @@ static struct model_session *session(const struct service *service) {
 static int submit(struct service *service, const struct service_call *call, service_done *done, void *arg,
                   uint64_t *out_ticket) {
     struct model_session *self = session(service);
-    struct model_call **line = realloc(self->line, (self->count + 1) * sizeof(struct model_call *));
 
+    pthread_mutex_lock(&self->lock);
+    struct model_call **line = realloc(self->line, (self->count + 1) * sizeof(struct model_call *));
     assert_non_null(line);
     self->line = line;
     self->model->submitted[call->op]++;
@@ -232,6 +235,7 @@ static int submit(struct service *service, const struct service_call *call, serv
     line[self->count]->done = done;
     line[self->count]->arg = arg;
     self->count++;
+    pthread_mutex_unlock(&self->lock);
     if (out_ticket)
         *out_ticket = 0;
     return 0;
@@ -278,6 +282,7 @@ static void destroy(struct service *service) {
     while (self->count)
         finish(self, 0, no_answer(SERVICE_UNSENT, 0));
     free(self->line);
+    pthread_mutex_destroy(&self->lock);
     free(self);
 }
 
@@ -289,6 +294,7 @@ struct service *model_service(struct model *model) {
     assert_non_null(self);
     self->base.ops = &ops;
     self->model = model;
+    pthread_mutex_init(&self->lock, NULL);
     return &self->base;
 }
 
@@ -379,4 +385,16 @@ void model_cut(struct service *service, bool arrives) {
 
     for (size_t i = 0; i < self->count && arrives; i++)
         model_process(service, i);
+}
+
+size_t model_pump(struct service *service) {
+    struct model_session *self = session(service);
+
+    pthread_mutex_lock(&self->lock);
+    size_t answered = 0, count = self->count, held = 0;
+    for (size_t i = 0; i < count; i++)
+        held += !model_answer(service, held);
+    answered = count - held;
+    pthread_mutex_unlock(&self->lock);
+    return answered;
 }

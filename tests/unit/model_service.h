@@ -56,6 +56,9 @@ const struct service_call *model_peek(const struct service *service, size_t inde
 /* The call at INDEX meets its fate; false if it is held. */
 bool model_answer(struct service *service, size_t index);
 bool model_meet(struct service *service, size_t index, enum model_fate fate, enum service_error error);
+/* Answers all that is in the line now; the only one of these functions for a thread of its own, beside the cache's. Gives how
+ * many. */
+size_t model_pump(struct service *service);
 /* Halves of it: the call is done at the service; its answer arrives. */
 void model_process(struct service *service, size_t index);
 void model_deliver(struct service *service, size_t index);
