@@ -20,7 +20,7 @@
  * handles). The body isn't opened, whatever its size. The first append after clean costs three small system calls and
  * a transaction without fsync more.
  * Cost of a read that the kernel doesn't answer from its pages: OPEN opens the body file (openat, fstat), READ is one
- * pread into a buffer of its own, three times the lock; RELEASE closes the file.
+ * pread into a buffer of its own, twice the lock; RELEASE closes the file.
  */
 #include "cache/content.h"
 

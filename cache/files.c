@@ -202,16 +202,17 @@ int cache_read(struct cache_handle *handle, void *data, size_t size, uint64_t of
                size_t *out_size)
 {
     struct cache *cache = handle->cache;
-    int64_t count;
+    int64_t count = content_read(cache, handle->node, data, size, offset);
     int err = 0;
 
-    pthread_mutex_lock(&cache->lock);
-    if (!content_cached(handle->node))
+    if (count == -ESTALE) { /* evicted, or found to be damaged */
+        pthread_mutex_lock(&cache->lock);
         err = fetch_await(cache, handle->node, waiter);
-    pthread_mutex_unlock(&cache->lock);
-    if (err)
-        return err;
-    count = content_read(cache, handle->node, data, size, offset);
+        pthread_mutex_unlock(&cache->lock);
+        if (err)
+            return err;
+        count = content_read(cache, handle->node, data, size, offset);
+    }
     if (count < 0)
         return (int)count;
     *out_size = (size_t)count;
