@@ -227,6 +227,10 @@ def test_a_life(service: Service, mount: Mounts, seed: int) -> None:
     # Empty bodies are another test's matter: here they would stay unsaved for good.
     service.switch(empty_patch="accepted", append_separator=("always", "missing")[seed % 2])
     service.unlimited()
+    if seed % 2:  # answers are late, and some of those to changes are lost
+        service.fault("latency", ms=20)
+        service.fault("reset_after", probability=0.05, seed=seed, klass="append")
+        service.fault("reset_after", probability=0.05, seed=seed, klass="write", path=r"/(bulk|folders.*|notes|notes/[1-9].*)$")
     plain = Path(tempfile.mkdtemp(prefix="jotsfs-plain.", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
     try:
         with Program() as program:
