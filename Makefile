@@ -79,6 +79,10 @@ $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_HELPERS:%.c=$(BUILD)/%.o) $(BUIL
 	@mkdir -p $(@D)
 	$(CC) $(ALL_LDFLAGS) -o $@ $^ $(LDLIBS) -l$(TEST_LIBRARY) -lm
 
+# Allocations of ours can be made to fail.
+$(BUILD)/unit/test_memory: ALL_LDFLAGS += $(foreach name,malloc calloc realloc strdup memory_must model_answer,\
+    -Wl,--wrap=$(name))
+
 $(BUILD)/fuzz-%: $(BUILD)/tests/fuzz/%.o $(BUILD)/libjotsfs.a
 	$(CC) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(LDLIBS)
 

@@ -108,6 +108,7 @@ static int load_node(struct store_node *rec, void *arg)
     rec->name = NULL;
     node = tree_add(&cache->tree, rec);
     if (!node) {
+        store_node_release(rec);
         free(name);
         return -ENOMEM;
     }

@@ -170,7 +170,14 @@ static int add_note(struct cache *cache, const struct service_note *note)
         apply_times(cache, node);
         err = apply_place(cache, node, note);
     }
-    return err < 0 ? err : cache_save(cache, node);
+    if (node->r.base_name && node->r.base_shown)
+        return err < 0 ? err : cache_save(cache, node);
+    /* Without memory it wasn't told of: a later list does so again. */
+    tree_set_id(&cache->tree, node, 0);
+    if (!local)
+        tree_remove(&cache->tree, node);
+    cache->pull.sweep_wanted = true;
+    return -ENOMEM;
 }
 
 /* May the note be the answer to a create of ours that is still open? Then the reply will tell. */
@@ -399,6 +406,13 @@ static int apply_folder(struct cache *cache, const struct service_folder *folder
     tree_set_id(&cache->tree, node, folder->id);
     node->r.updated_at = folder->updated_at;
     err = place_set_name(cache, node, folder->name, NULL);
+    if (err < 0 && !node->r.base_shown) { /* without memory it wasn't told of: the next list does so again */
+        tree_set_id(&cache->tree, node, 0);
+        cache->pull.folders_wanted = true;
+        if (!node->dir)
+            tree_remove(&cache->tree, node);
+        return err;
+    }
     node->r.base_dir = cache->tree.root->r.ino;
     if (err == 0 && follow && !node->r.gone_at)
         err = place_node(cache, node, cache->tree.root);

@@ -176,6 +176,14 @@ static void advance(struct cache *cache, struct node *node, const char *text, si
         pass_ancestor(node);
 }
 
+/* Without memory for its names a node gets no base, and the reply counts as lost: the same request gets the same one. */
+static void lose_reply(struct cache *cache, struct node *node)
+{
+    tree_set_id(&cache->tree, node, 0);
+    node->tried_at_ms = cache_now_ms(cache);
+    node->retry_at_ms = node->tried_at_ms + BACKOFF_MS;
+}
+
 /* A node that has just got its note. */
 static int give_base(struct cache *cache, struct node *node, int64_t id, const char *filename)
 {
@@ -193,7 +201,10 @@ static int give_base(struct cache *cache, struct node *node, int64_t id, const c
     node->r.locked = frozen->append_only;
     node->r.base_size = 0;
     node->r.end = TEXT_END_EMPTY;
-    return place_set_name(cache, node, filename ? filename : frozen->title, frozen->title);
+    if (place_set_name(cache, node, filename ? filename : frozen->title, frozen->title) == 0)
+        return 0;
+    lose_reply(cache, node);
+    return -ENOMEM;
 }
 
 static void consume(struct cache *cache, struct node *node)
@@ -206,13 +217,15 @@ static void appended(struct cache *cache, struct node *node, const struct servic
 {
     const struct store_frozen *frozen = node->frozen;
     size_t size = frozen->text_size;
+    bool based = node->r.id != 0;
     char *text;
 
     if (freeze_text(cache, node, &text) < 0)
         text = NULL;
     cache_begin(cache);
-    if (!node->r.id && give_base(cache, node, receipt->id, receipt->filename) == 0 && !receipt->created &&
-        receipt->byte_size > (int64_t)size) {
+    if (!based && give_base(cache, node, receipt->id, receipt->filename) < 0)
+        goto out;
+    if (!based && !receipt->created && receipt->byte_size > (int64_t)size) {
         /* The note was there already: our lines went behind its own. */
         node->r.base_size = -1;
         node->r.end = TEXT_END_UNKNOWN;
@@ -225,6 +238,7 @@ static void appended(struct cache *cache, struct node *node, const struct servic
     consume(cache, node);
     learn_limits(cache, receipt);
     finish(cache, node);
+out:
     (void)cache_commit(cache);
     free(text);
 }
@@ -265,9 +279,11 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
     if (content && !as_sent && number)
         cache_log(cache, LOG_NOTICE, "the service stored a note otherwise than sent; its version is kept");
     cache_begin(cache);
-    if (!node->r.id)
-        (void)give_base(cache, node, note->id, note->filename);
-    else if (frozen->title)
+    if (!node->r.id && give_base(cache, node, note->id, note->filename) < 0) {
+        (void)cache_commit(cache);
+        return;
+    }
+    if (frozen->title)
         (void)place_set_name(cache, node, note->filename, frozen->title);
     if (as_sent) {
         cache_release_body(cache, node, number != frozen->body ? number : 0);
@@ -316,16 +332,22 @@ static void folder_made(struct cache *cache, struct node *node, const struct ser
 {
     const struct service_folder *folder = &reply->folders[0];
     struct node *twin = tree_find_folder(&cache->tree, folder->id);
+    bool based = node->r.id != 0;
+    int err;
 
     cache_begin(cache);
     if (twin && twin != node) /* told by a list before: one and the same folder */
         news_gone(cache, twin);
     tree_set_id(&cache->tree, node, folder->id);
-    node->r.base_dir = cache->tree.root->r.ino;
-    node->r.updated_at = folder->updated_at;
-    (void)place_set_name(cache, node, folder->name ? folder->name : node->frozen->title, node->frozen->title);
-    finish(cache, node);
-    cache->pull.folder_change = node->own_change;
+    err = place_set_name(cache, node, folder->name ? folder->name : node->frozen->title, node->frozen->title);
+    if (err < 0 && !based) {
+        lose_reply(cache, node);
+    } else {
+        node->r.base_dir = cache->tree.root->r.ino;
+        node->r.updated_at = folder->updated_at;
+        finish(cache, node);
+        cache->pull.folder_change = node->own_change;
+    }
     (void)cache_commit(cache);
 }
 

@@ -164,10 +164,17 @@ int pull_await_directory(struct cache *cache, struct node *dir, struct cache_wai
 
 void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit, unsigned offset)
 {
+    static const struct service_reply unsent = {.outcome = SERVICE_UNSENT};
     struct completion *call = sync_call_create(cache, kind, 1);
 
-    if (!call)
+    if (!call) { /* as if there were no network */
+        if (kind == CALL_POLL)
+            cache->pull.polling = false;
+        else
+            cache->pull.page_asked = false;
+        pull_failed(cache, &unsent);
         return;
+    }
     call->call.op = SERVICE_OP_LIST;
     call->call.sort = sort;
     call->call.limit = limit;
@@ -203,9 +210,9 @@ static void start_folders(struct cache *cache)
 {
     struct completion *call = sync_call_create(cache, CALL_FOLDERS, 1);
 
-    cache->pull.folders_wanted = false;
     if (!call)
-        return;
+        return; /* next round */
+    cache->pull.folders_wanted = false;
     cache->pull.listing_folders = true;
     cache->pull.folders_sent_ms = cache_now_ms(cache);
     call->call.op = SERVICE_OP_FOLDERS;

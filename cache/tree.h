@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cache/memory.h"
+#define uthash_malloc(size) memory_must(size)
 #include <uthash.h>
 
 #include "api/service.h"
