@@ -49,6 +49,8 @@ struct cache_events {
     void (*inode_changed)(uint64_t ino, bool data, void *arg);
     /* The name NAME of directory DIR appeared, vanished or is another file now (INO, 0 if vanished). */
     void (*entry_changed)(uint64_t dir, const char *name, uint64_t ino, void *arg);
+    /* Others changed the content of a file or of a directory. Not for the kernel, but for who watches it. */
+    void (*news)(uint64_t ino, void *arg);
     void *arg;
 };
 
@@ -125,10 +127,13 @@ struct cache_entry {
     int64_t attr_valid_ms;  /* and the attributes: 0 while the size may be one off (API.md C6) */
 };
 
-/* -ENOENT sets out->valid_ms for the negative entry too. */
+/* -ENOENT sets out->valid_ms for the negative entry too. Here and in cache_getattr WAITER may be NULL: only what is known
+ * counts, and nothing is asked for. */
 int cache_lookup(struct cache *cache, uint64_t dir, const char *name, struct cache_waiter *waiter,
                  struct cache_entry *out);
 void cache_forget(struct cache *cache, uint64_t ino, uint64_t lookups);
+/* Path of an inode below the mount (the root: ""), malloc'ed; NULL: gone. *OUT_DIR: its directory. From memory. */
+char *cache_path_of(struct cache *cache, uint64_t ino, uint64_t *out_dir);
 int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter, struct cache_entry *out);
 
 enum cache_set {

@@ -255,9 +255,17 @@ void cache_kick(struct cache *cache)
     pthread_cond_broadcast(&cache->wake);
 }
 
+static void tell_news(struct cache *cache, const struct node *node)
+{
+    if (cache->config.events.news)
+        cache->config.events.news(node->r.ino, cache->config.events.arg);
+}
+
 void cache_tell_inode(struct cache *cache, struct node *node, bool data)
 {
     node->news = true;
+    if (data)
+        tell_news(cache, node);
     if (cache->config.events.inode_changed && node->lookups)
         cache->config.events.inode_changed(node->r.ino, data, cache->config.events.arg);
 }
@@ -269,6 +277,9 @@ void cache_tell_entry(struct cache *cache, const struct node *dir, const char *n
      * hangs. Only who asked for news right now gets them at once. */
     if (cache->config.events.entry_changed && cache->pull.refreshing)
         cache->config.events.entry_changed(dir->r.ino, name, node ? node->r.ino : 0, cache->config.events.arg);
+    tell_news(cache, dir);
+    if (node)
+        tell_news(cache, node);
 }
 
 static mode_t node_mode(const struct cache *cache, const struct node *node)

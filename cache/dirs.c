@@ -36,7 +36,7 @@ int cache_lookup(struct cache *cache, uint64_t dir_ino, const char *name, struct
         err = -ESTALE;
     else
         node = tree_child(dir, clean);
-    if (err == 0 && !node && !names_is_scratch(clean, cache->config.local_globs)) {
+    if (err == 0 && !node && waiter && !names_is_scratch(clean, cache->config.local_globs)) {
         err = pull_await_name(cache, dir, waiter);
         node = err ? NULL : tree_child(dir, clean);
     }
@@ -80,19 +80,36 @@ int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter
 
     pthread_mutex_lock(&cache->lock);
     node = tree_find(&cache->tree, ino);
-    if (node && !waiter->mark)
+    if (node && waiter && !waiter->mark)
         waiter->mark = node->moves + 1;
-    err = pull_await(cache, waiter);
+    err = waiter ? pull_await(cache, waiter) : 0;
     node = err ? NULL : tree_find(&cache->tree, ino);
-    if (err == 0 && (!node || has_left(node, waiter)))
+    if (err == 0 && (!node || (waiter && has_left(node, waiter))))
         err = -ESTALE;
     /* The list didn't tell the size (API.md C5). */
-    if (err == 0 && node->r.id && !node->r.folder && node->r.base_size < 0 && !content_cached(node))
+    if (err == 0 && waiter && node->r.id && !node->r.folder && node->r.base_size < 0 && !content_cached(node))
         err = fetch_await(cache, node, waiter);
     if (err == 0)
         cache_fill_entry(cache, node, out);
     pthread_mutex_unlock(&cache->lock);
     return err;
+}
+
+char *cache_path_of(struct cache *cache, uint64_t ino, uint64_t *out_dir)
+{
+    struct node *node;
+    char *path = NULL;
+
+    pthread_mutex_lock(&cache->lock);
+    node = tree_find(&cache->tree, ino);
+    if (node == cache->tree.root)
+        path = strdup("");
+    else if (node && node->dir)
+        path = cache_path(node);
+    if (path && node->dir)
+        *out_dir = node->dir->r.ino;
+    pthread_mutex_unlock(&cache->lock);
+    return path;
 }
 
 static int find_child(struct cache *cache, uint64_t dir_ino, const char *name, struct node **out_dir,

@@ -507,7 +507,7 @@ static int setattr_locked(struct cache *cache, struct node *node, const struct s
         node->r.mode = (node->r.folder ? S_IFDIR : S_IFREG) | (attr->st_mode & 07777);
     if (set & ~(unsigned)CACHE_SET_SIZE)
         set_times(cache, node, attr, set);
-    return cache_save(cache, node);
+    return set ? cache_save(cache, node) : 0;
 }
 
 int cache_setattr(struct cache *cache, uint64_t ino, const struct stat *attr, unsigned set,

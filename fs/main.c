@@ -9,7 +9,7 @@
  *   2. the cache's lock           the tree and what is owed (cache/)
  *   3. libfuse's req->lock, then se->lock: only libfuse takes them; our interrupt callback runs under req->lock,
  *      takes nothing but 4, and nothing of 1, 2 or 4 is held while calling libfuse
- *   4. leaves: park->lock, notify->lock, handles->lock, and the locks inside api/ and libc; nothing is called with them held
+ *   4. leaves: park->lock, notify->lock (then watch->lock), handles->lock, and the locks inside api/ and libc; nothing is called with them held
  * No lock of 1, 2, 4 is held across fuse_reply_*, fuse_lowlevel_notify_*, fsync or network.
  *
  * The end. The notifier is disarmed first, then what is parked is answered, and the notifier joined while workers still
@@ -44,6 +44,7 @@
 #include "fs/signals.h"
 #include "fs/usage.h"
 #include "fs/version.h"
+#include "fs/watch.h"
 
 /* PROVE_MS: how long a mount without state waits for its first answer. */
 enum { PROVE_MS = 20000, EXIT_USAGE = 2 };
@@ -69,6 +70,7 @@ static int start_backend(struct parts *parts, const struct options *options, str
     if (parts->notify) {
         events.inode_changed = notify_inode;
         events.entry_changed = notify_entry;
+        events.news = notify_news;
         events.arg = parts->notify;
     }
     signals_block();
@@ -101,6 +103,10 @@ static int start_session(struct parts *parts, const struct options *options) {
     int rc = session_create(&config, &parts->context, &parts->session);
     if (rc < 0)
         return rc;
+    rc = watch_create(parts->cache, options->path, &parts->context.watch);
+    if (rc < 0)
+        return rc;
+    notify_set_watch(parts->notify, parts->context.watch);
     rc = notify_start(parts->notify, session_fuse(parts->session));
     return rc < 0 ? rc : session_start(parts->session);
 }
@@ -134,6 +140,8 @@ static void stop(struct parts *parts, const struct log *log) {
         notify_disarm(parts->notify);
         park_close(parts->park);
         notify_stop(parts->notify);
+        if (parts->context.watch)
+            watch_stop(parts->context.watch);
         session_unmount(parts->session);
         int rc = session_stop(parts->session);
         if (rc < 0)
@@ -143,6 +151,8 @@ static void stop(struct parts *parts, const struct log *log) {
         park_stop(parts->park);
     session_destroy(parts->session);
     parts->session = NULL;
+    watch_destroy(parts->context.watch);
+    parts->context.watch = NULL;
     /* Files that were open: closed now, or draining would wait for more to be written. */
     handles_destroy(parts->handles);
     parts->handles = NULL;
@@ -288,6 +298,8 @@ int main(int argc, char **argv) {
     /* No core file and no other process of the user may show the token. */
     prctl(PR_SET_DUMPABLE, 0);
     signals_init();
+    if (argc > 1 && strcmp(argv[1], WATCH_COMMAND) == 0)
+        return watch_child(argc, argv);
     int rc = options_init(&options, argc, argv, &why);
     umask(077);
     if (rc < 0)

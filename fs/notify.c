@@ -19,7 +19,7 @@
  * ENOENT means that the kernel doesn't know the object, which is normal, and any other failure that
  * the mount is going away: results are ignored.
  *
- * The lock is a leaf: taken under the cache's lock, nothing is called with it held.
+ * The lock is taken under the cache's lock; only watch.c's is taken after it.
  */
 #include "fs/notify.h"
 
@@ -34,6 +34,8 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
+#include "fs/watch.h"
+
 struct change {
     UT_hash_handle hh;
     /* The key, as bytes: an inode (name is empty), or a name in directory `ino`. */
@@ -44,6 +46,7 @@ struct change {
 struct notify {
     pthread_t thread;
     struct fuse_session *session;
+    struct watch *watch;
     pthread_mutex_t lock; /* takes nothing after it; guards all below */
     pthread_cond_t changed;
     struct change *queue;     /* uthash, in the order of arrival */
@@ -87,6 +90,19 @@ static void notify_queue(struct notify *notify, uint64_t ino, const char *name) 
     }
     pthread_mutex_unlock(&notify->lock);
     free(change);
+}
+
+void notify_news(uint64_t ino, void *arg) {
+    struct notify *notify = arg;
+
+    pthread_mutex_lock(&notify->lock);
+    if (notify->armed && notify->watch)
+        watch_changed(notify->watch, ino);
+    pthread_mutex_unlock(&notify->lock);
+}
+
+void notify_set_watch(struct notify *notify, struct watch *watch) {
+    notify->watch = watch;
 }
 
 void notify_inode(uint64_t ino, bool data, void *arg) {

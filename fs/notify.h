@@ -8,6 +8,7 @@
 #include "fs/fuse.h"
 
 struct notify;
+struct watch;
 
 struct notify_hold {
     struct notify_hold *next, *prev;
@@ -19,9 +20,13 @@ int notify_create(struct notify **out);
 /* Starts the thread. SESSION must live until notify_stop has returned. -EAGAIN. */
 int notify_start(struct notify *notify, struct fuse_session *session);
 
+/* Whoever watches hears of changes too (may be NULL). Before notify_start. */
+void notify_set_watch(struct notify *notify, struct watch *watch);
+
 /* For struct cache_events; ARG is the struct notify. They only queue. */
 void notify_inode(uint64_t ino, bool data, void *arg);
 void notify_entry(uint64_t dir, const char *name, uint64_t ino, void *arg);
+void notify_news(uint64_t ino, void *arg);
 
 /* Tells the kernel at once that what it knows of the inode's attributes is old. Doesn't wait; no lock may be held. */
 void notify_attributes(struct notify *notify, uint64_t ino);

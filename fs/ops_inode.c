@@ -18,8 +18,8 @@
 static int try_lookup(struct request *request) {
     if (control_has(request->ino, request->name))
         return control_lookup(request->context->control, request->ino, request->name, &request->entry);
-    return cache_lookup(request->context->cache, request->ino, request->name, &request->parked.waiter,
-                        &request->entry);
+    return cache_lookup(request->context->cache, request->ino, request->name,
+                        request_is_own(request) ? NULL : &request->parked.waiter, &request->entry);
 }
 
 /* A name that isn't there is remembered by the kernel too: as an entry without inode. */
@@ -61,7 +61,8 @@ void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forg
 static int try_getattr(struct request *request) {
     if (control_is_ino(request->ino))
         return control_getattr(request->context->control, request->ino, &request->entry);
-    return cache_getattr(request->context->cache, request->ino, &request->parked.waiter, &request->entry);
+    return cache_getattr(request->context->cache, request->ino,
+                         request_is_own(request) ? NULL : &request->parked.waiter, &request->entry);
 }
 
 void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *file) {
@@ -110,7 +111,7 @@ void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int set, stru
     if (!request)
         return;
     request->attr = *attr;
-    request->flags = set_bits(set);
+    request->flags = request_is_own(request) ? 0 : set_bits(set);
     if (file && !control_is_ino(ino))
         request->handle = handle_object(file);
     request_run(request);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "fs/control.h"
+#include "fs/watch.h"
 
 static struct request *request_of(struct parked *parked) {
     return (struct request *)((char *)parked - offsetof(struct request, parked));
@@ -81,6 +82,10 @@ struct request *request_create(fuse_req_t req, const struct request_kind *kind, 
     request->ino = ino;
     request->name = name;
     return request;
+}
+
+bool request_is_own(const struct request *request) {
+    return watch_is_child(request->context->watch, fuse_req_ctx(request->parked.req)->pid);
 }
 
 void request_run(struct request *request) {

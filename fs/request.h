@@ -27,6 +27,7 @@ struct request_context {
     struct control *control;
     struct handles *handles;
     struct notify *notify;
+    struct watch *watch; /* set before the session starts */
     struct wire wire;
 };
 
@@ -71,6 +72,9 @@ struct request {
     struct notify_hold holds[2];
     char *owned[3]; /* copies of name, new_name, data */
 };
+
+/* Comes the request from watch.c's child? Such a one waits for nothing and changes nothing. */
+bool request_is_own(const struct request *request);
 
 /* Replies ENOMEM and returns NULL when memory is short. */
 struct request *request_create(fuse_req_t req, const struct request_kind *kind, uint64_t ino,
