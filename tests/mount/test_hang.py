@@ -33,7 +33,7 @@ def stuck(service: Service, mount: Mounts) -> Iterator[tuple[Mount, list[Program
     for number in range(READERS):
         service.remote.create(f"cold {number}", f"body {number}")
     service.remote.create("cached", "known")
-    jots = mount(ttl=1, drain_timeout=1)
+    jots = mount(ttl=1, drain_timeout=1, request_timeout=60)
     jots.expect_error("")
     assert jots.read("cached") == b"known\n"
     with ExitStack() as stack:
