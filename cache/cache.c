@@ -97,6 +97,15 @@ static void place_all(struct loading *loading)
     }
 }
 
+static void load_root(struct store_node *root, struct store_node *rec)
+{
+    root->mode = rec->mode;
+    root->atime_ns = rec->atime_ns;
+    root->mtime_ns = rec->mtime_ns;
+    root->ctime_ns = rec->ctime_ns;
+    store_node_release(rec);
+}
+
 static int load_node(struct store_node *rec, void *arg)
 {
     struct loading *loading = arg;
@@ -105,6 +114,10 @@ static int load_node(struct store_node *rec, void *arg)
     uint64_t dir = rec->dir;
     struct node *node;
 
+    if (rec->ino == CACHE_ROOT_INO) { /* made already: only its attributes are kept */
+        load_root(&cache->tree.root->r, rec);
+        return 0;
+    }
     rec->name = NULL;
     node = tree_add(&cache->tree, rec);
     if (!node) {
@@ -388,7 +401,8 @@ int cache_create(const struct cache_config *config, struct service *service, str
         release(cache);
         return err;
     }
-    cache->tree.root->r.mtime_ns = cache->tree.root->r.ctime_ns = cache_time_ns(cache);
+    if (!cache->tree.root->r.mtime_ns)
+        cache->tree.root->r.mtime_ns = cache->tree.root->r.ctime_ns = cache_time_ns(cache);
     cache->tree.root->r.uid = cache->tree.root->r.gid = UINT32_MAX;
     cache->synced_at_ms = cache_now_ms(cache);
     if (config->read_only)

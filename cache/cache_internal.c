@@ -145,8 +145,6 @@ int cache_commit(struct cache *cache)
 
 int cache_save(struct cache *cache, struct node *node)
 {
-    if (node == cache->tree.root)
-        return 0;
     cache_begin(cache);
     (void)store_put_node(cache->store, &node->r);
     return cache_commit(cache);

@@ -134,6 +134,7 @@ static int find_child(struct cache *cache, uint64_t dir_ino, const char *name, s
 static void touch_dir(struct cache *cache, struct node *dir)
 {
     dir->r.mtime_ns = dir->r.ctime_ns = cache_time_ns(cache);
+    dir->unsaved = true;
 }
 
 /* The name goes; the note follows when it has settled. */

@@ -148,6 +148,7 @@ static int make_node(struct cache *cache, struct node *dir, const char *name, mo
         return err;
     }
     dir->r.mtime_ns = dir->r.ctime_ns = node->r.mtime_ns;
+    dir->unsaved = true;
     *out = node;
     return 0;
 }

@@ -298,6 +298,7 @@ static void hide(struct cache *cache, struct node *node)
     tree_unplace(&cache->tree, node);
     cache_tell_entry(cache, dir, name, NULL);
     dir->r.mtime_ns = dir->r.ctime_ns = cache_time_ns(cache);
+    dir->unsaved = true;
     cache_tell_inode(cache, dir, true);
 }
 

@@ -96,6 +96,7 @@ int place_node(struct cache *cache, struct node *node, struct node *dir)
         cache_tell_entry(cache, former_dir, former, NULL);
     cache_tell_entry(cache, dir, shown, node);
     dir->r.mtime_ns = dir->r.ctime_ns = cache_time_ns(cache);
+    dir->unsaved = true;
     cache_tell_inode(cache, dir, true);
     return err;
 }
