@@ -32,7 +32,7 @@ enum {
     PUSH_OPEN_MS = 30000,            /* a rewrite held open goes after this long */
     PUSH_PLAN_SHARE = 5,
     PUSH_BURST_SETTLES = 4,          /* new files wait for each other this many settle times at most */
-    CHECK_VALID_MS = 5000,
+    CHECK_VALID_MS = 500,            /* a check counts for what leaves right after it */
 };
 
 #define PACE_BURST 10.0
