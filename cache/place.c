@@ -12,8 +12,7 @@
 
 #include "cache/names.h"
 
-struct node *place_folder(struct cache *cache, int64_t id)
-{
+struct node *place_folder(struct cache *cache, int64_t id) {
     struct node *folder = id ? tree_find_folder(&cache->tree, id) : cache->tree.root;
 
     if (folder)
@@ -23,19 +22,16 @@ struct node *place_folder(struct cache *cache, int64_t id)
     return cache->tree.root;
 }
 
-struct node *place_shown_folder(struct cache *cache, struct node *folder)
-{
+struct node *place_shown_folder(struct cache *cache, struct node *folder) {
     return folder->dir ? folder : cache->tree.root;
 }
 
-bool place_follows(const struct node *node)
-{
+bool place_follows(const struct node *node) {
     return node->dir && node->r.base_shown && node->r.dir == node->r.base_dir &&
            strcmp(node->r.name, node->r.base_shown) == 0;
 }
 
-int place_set_name(struct cache *cache, struct node *node, const char *filename, const char *asked)
-{
+int place_set_name(struct cache *cache, struct node *node, const char *filename, const char *asked) {
     char shown[NAMES_MAX_SHOWN + 1];
     int err;
 
@@ -51,8 +47,7 @@ int place_set_name(struct cache *cache, struct node *node, const char *filename,
 }
 
 /* A note that stands where a folder's name belongs gives way. */
-static void yield_name(struct cache *cache, struct node *note)
-{
+static void yield_name(struct cache *cache, struct node *note) {
     char shown[NAMES_MAX_SHOWN + 1];
 
     names_show(note->r.base_name, note->r.id, true, shown);
@@ -63,8 +58,7 @@ static void yield_name(struct cache *cache, struct node *note)
     (void)cache_save(cache, note);
 }
 
-int place_node(struct cache *cache, struct node *node, struct node *dir)
-{
+int place_node(struct cache *cache, struct node *node, struct node *dir) {
     char shown[NAMES_MAX_SHOWN + 1], former[NAMES_MAX_SHOWN + 1] = "";
     struct node *former_dir = node->dir, *other;
     int err;
@@ -101,8 +95,7 @@ int place_node(struct cache *cache, struct node *node, struct node *dir)
     return err;
 }
 
-static void unclash(struct cache *cache, struct node *node)
-{
+static void unclash(struct cache *cache, struct node *node) {
     char shown[NAMES_MAX_SHOWN + 1];
 
     if (!place_follows(node) || node->r.alias)
@@ -118,8 +111,7 @@ static void unclash(struct cache *cache, struct node *node)
         (void)cache_save(cache, node);
 }
 
-void place_unclash(struct cache *cache)
-{
+void place_unclash(struct cache *cache) {
     struct node *node, *next;
 
     if (!cache->clashes)
@@ -127,6 +119,6 @@ void place_unclash(struct cache *cache)
     cache->clashes = false;
     cache_begin(cache);
     HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-        unclash(cache, node);
+    unclash(cache, node);
     (void)cache_commit(cache);
 }

@@ -47,8 +47,7 @@ struct readahead {
     unsigned in_flight, prefetching;
 };
 
-static struct readahead *get(struct cache *cache)
-{
+static struct readahead *get(struct cache *cache) {
     if (!cache->readahead)
         cache->readahead = calloc(1, sizeof(*cache->readahead));
     return cache->readahead;
@@ -56,13 +55,11 @@ static struct readahead *get(struct cache *cache)
 
 /* --- orders --- */
 
-static bool is_before(const struct node *a, const struct node *b, enum order order)
-{
+static bool is_before(const struct node *a, const struct node *b, enum order order) {
     return order == ORDER_NAME ? strcmp(a->r.name, b->r.name) < 0 : a->r.ino < b->r.ino;
 }
 
-static struct node *listed_after(struct node *node)
-{
+static struct node *listed_after(struct node *node) {
     do
         node = node->hh_name.next;
     while (node && node->r.folder);
@@ -70,8 +67,7 @@ static struct node *listed_after(struct node *node)
 }
 
 /* Keeps the COUNT first of those that come after AFTER, sorted. */
-static size_t insert(struct node **first, size_t count, size_t max, struct node *node, enum order order)
-{
+static size_t insert(struct node **first, size_t count, size_t max, struct node *node, enum order order) {
     size_t at = count;
 
     if (count == max && !is_before(node, first[max - 1], order))
@@ -85,8 +81,7 @@ static size_t insert(struct node **first, size_t count, size_t max, struct node 
 }
 
 /* The MAX files that come after NODE in its directory. */
-static size_t next_ones(struct node *node, enum order order, struct node **out, size_t max)
-{
+static size_t next_ones(struct node *node, enum order order, struct node **out, size_t max) {
     struct node *other, *next;
     size_t count = 0;
 
@@ -95,8 +90,7 @@ static size_t next_ones(struct node *node, enum order order, struct node **out, 
             out[count++] = other;
         return count;
     }
-    HASH_ITER(hh_name, node->dir->children, other, next)
-    {
+    HASH_ITER(hh_name, node->dir->children, other, next) {
         if (!other->r.folder && other->r.id && is_before(node, other, order))
             count = insert(out, count, max, other, order);
     }
@@ -105,8 +99,7 @@ static size_t next_ones(struct node *node, enum order order, struct node **out, 
 
 /* --- walks --- */
 
-static struct walk *find_walk(struct readahead *readahead, const struct node *node)
-{
+static struct walk *find_walk(struct readahead *readahead, const struct node *node) {
     struct walk *oldest = &readahead->walks[0];
 
     for (size_t i = 0; i < WALKS; i++) {
@@ -122,16 +115,15 @@ static struct walk *find_walk(struct readahead *readahead, const struct node *no
     return oldest;
 }
 
-static bool can_spare(struct cache *cache)
-{
+static bool can_spare(struct cache *cache) {
     struct service_budget budget;
 
     cache->service->ops->budget(cache->service, SERVICE_READ, &budget);
-    return cache->link.state != LINK_OFFLINE && budget.queued == 0 && budget.wait_ms == 0 && !pull_is_slow(cache);
+    return cache->link.state != LINK_OFFLINE && budget.queued == 0 && budget.wait_ms == 0 &&
+           !pull_is_slow(cache);
 }
 
-static bool start(struct cache *cache, uint64_t ino, enum service_priority priority)
-{
+static bool start(struct cache *cache, uint64_t ino, enum service_priority priority) {
     struct node *node = tree_find(&cache->tree, ino);
 
     if (!node || !node->dir || node->r.folder || !node->r.id || node->frozen || content_cached(node) ||
@@ -141,8 +133,7 @@ static bool start(struct cache *cache, uint64_t ino, enum service_priority prior
     return fetch_start(cache, node, NODE_QUERY_FETCH, priority) == 0;
 }
 
-static void go_ahead(struct cache *cache, struct walk *walk)
-{
+static void go_ahead(struct cache *cache, struct walk *walk) {
     struct readahead *readahead = cache->readahead;
 
     while (walk->at < walk->count && readahead->in_flight < AHEAD_IN_FLIGHT)
@@ -150,8 +141,7 @@ static void go_ahead(struct cache *cache, struct walk *walk)
 }
 
 /* Looks further ahead: as far as the walk has proven to go. */
-static void extend(struct walk *walk, struct node *node, enum order order)
-{
+static void extend(struct walk *walk, struct node *node, enum order order) {
     struct node *next[AHEAD_MAX];
     unsigned streak = walk->streak[order];
     size_t max = streak < 5 ? (size_t)2 << streak : AHEAD_MAX;
@@ -162,8 +152,7 @@ static void extend(struct walk *walk, struct node *node, enum order order)
     walk->at = 0;
 }
 
-void readahead_opened(struct cache *cache, struct node *node, bool cold)
-{
+void readahead_opened(struct cache *cache, struct node *node, bool cold) {
     struct readahead *readahead = get(cache);
     int64_t now = cache_now_ms(cache);
     struct node *last, *next;
@@ -180,7 +169,8 @@ void readahead_opened(struct cache *cache, struct node *node, bool cold)
     if (now - walk->at_ms > WALK_PAUSE_MS)
         last = NULL;
     for (int order = 0; order < ORDERS; order++) {
-        bool follows = last && last->dir == node->dir && next_ones(last, (enum order)order, &next, 1) && next == node;
+        bool follows =
+            last && last->dir == node->dir && next_ones(last, (enum order)order, &next, 1) && next == node;
 
         walk->streak[order] = follows ? walk->streak[order] + 1 : 0;
     }
@@ -197,8 +187,7 @@ void readahead_opened(struct cache *cache, struct node *node, bool cold)
 
 /* --- prefetch --- */
 
-void readahead_changed(struct cache *cache, struct node *node)
-{
+void readahead_changed(struct cache *cache, struct node *node) {
     struct readahead *readahead = get(cache);
 
     if (!readahead || node->ahead || !node->dir || node->r.base_size > PREFETCH_SIZE_MAX)
@@ -209,26 +198,24 @@ void readahead_changed(struct cache *cache, struct node *node)
     cache_kick(cache);
 }
 
-static void prefetch(struct cache *cache)
-{
+static void prefetch(struct cache *cache) {
     struct readahead *readahead = cache->readahead;
 
     while (readahead->changed_count && !readahead->prefetching)
-        readahead->prefetching += start(cache, readahead->changed[--readahead->changed_count], SERVICE_PREFETCH);
+        readahead->prefetching +=
+            start(cache, readahead->changed[--readahead->changed_count], SERVICE_PREFETCH);
 }
 
 /* --- in the sync thread's loop --- */
 
-void readahead_done(struct cache *cache, enum service_priority priority)
-{
+void readahead_done(struct cache *cache, enum service_priority priority) {
     if (priority == SERVICE_PREFETCH)
         cache->readahead->prefetching--;
     else
         cache->readahead->in_flight--;
 }
 
-void readahead_tick(struct cache *cache)
-{
+void readahead_tick(struct cache *cache) {
     if (!cache->readahead || !can_spare(cache))
         return;
     for (size_t i = 0; i < WALKS; i++)
@@ -237,8 +224,7 @@ void readahead_tick(struct cache *cache)
         prefetch(cache);
 }
 
-void readahead_release(struct cache *cache)
-{
+void readahead_release(struct cache *cache) {
     free(cache->readahead);
     cache->readahead = NULL;
 }

@@ -29,8 +29,7 @@ enum {
 
 /* --- pages --- */
 
-bool sweep_page(struct cache *cache, struct scan *scan, const struct completion *call)
-{
+bool sweep_page(struct cache *cache, struct scan *scan, const struct completion *call) {
     const struct service_reply *reply = call->reply;
     struct pull *pull = &cache->pull;
     bool last = reply->item_count < pull->page_proven;
@@ -63,8 +62,7 @@ bool sweep_page(struct cache *cache, struct scan *scan, const struct completion 
     return last || reply->item_count == 0;
 }
 
-bool sweep_is_full(const struct cache *cache, const struct completion *call)
-{
+bool sweep_is_full(const struct cache *cache, const struct completion *call) {
     size_t most = call->call.limit;
 
     if (cache->pull.page_cap && cache->pull.page_cap < most)
@@ -74,33 +72,29 @@ bool sweep_is_full(const struct cache *cache, const struct completion *call)
 
 /* --- what is missing --- */
 
-static bool is_missing(const struct node *node, const struct node *folder, uint64_t since)
-{
+static bool is_missing(const struct node *node, const struct node *folder, uint64_t since) {
     if (folder && node->r.base_dir != folder->r.ino)
         return false;
     return node->seen < since && !node->frozen && node->own_change <= since && node->query == NODE_QUERY_NONE;
 }
 
-size_t sweep_count_missing(struct cache *cache, const struct node *folder, uint64_t since)
-{
+size_t sweep_count_missing(struct cache *cache, const struct node *folder, uint64_t since) {
     struct node *node, *next;
     size_t count = 0;
 
     HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-        count += is_missing(node, folder, since);
+    count += is_missing(node, folder, since);
     return count;
 }
 
-void sweep_handle_missing(struct cache *cache, const struct node *folder, uint64_t since, bool certain)
-{
+void sweep_handle_missing(struct cache *cache, const struct node *folder, uint64_t since, bool certain) {
     size_t count = sweep_count_missing(cache, folder, since);
     struct node *node, *next;
 
     if (!count)
         return;
     cache_begin(cache);
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    {
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
         if (!is_missing(node, folder, since))
             continue;
         if (certain || (node->missed && !folder))
@@ -115,8 +109,7 @@ void sweep_handle_missing(struct cache *cache, const struct node *folder, uint64
 
 /* --- the whole account --- */
 
-static void start_sweep(struct cache *cache)
-{
+static void start_sweep(struct cache *cache) {
     struct pull *pull = &cache->pull;
 
     pull->sweep_wanted = false;
@@ -126,8 +119,7 @@ static void start_sweep(struct cache *cache)
 }
 
 /* When the next page may be asked for. */
-static int64_t page_due(struct cache *cache)
-{
+static int64_t page_due(struct cache *cache) {
     struct service_budget budget;
     int64_t limit, due;
 
@@ -139,8 +131,7 @@ static int64_t page_due(struct cache *cache)
     return due > cache->pull.retry_at_ms ? due : cache->pull.retry_at_ms;
 }
 
-void sweep_tick(struct cache *cache, bool due, int64_t *out_at_ms)
-{
+void sweep_tick(struct cache *cache, bool due, int64_t *out_at_ms) {
     struct pull *pull = &cache->pull;
     int64_t due_at = page_due(cache), now = cache_now_ms(cache);
 
@@ -161,8 +152,7 @@ void sweep_tick(struct cache *cache, bool due, int64_t *out_at_ms)
     pull_ask(cache, CALL_SWEEP, SERVICE_SORT_CREATED, SERVICE_PAGE_MAX, pull->sweep.offset);
 }
 
-void sweep_done(struct cache *cache, const struct completion *call)
-{
+void sweep_done(struct cache *cache, const struct completion *call) {
     struct pull *pull = &cache->pull;
     const struct service_reply *reply = call->reply;
 
@@ -190,8 +180,7 @@ void sweep_done(struct cache *cache, const struct completion *call)
 
 /* --- one directory --- */
 
-bool sweep_folder_due(struct cache *cache, const struct node *dir, int64_t ttl_ms)
-{
+bool sweep_folder_due(struct cache *cache, const struct node *dir, int64_t ttl_ms) {
     int64_t fresh = dir->listed_at_ms ? dir->listed_at_ms : INT64_MIN;
     int64_t pages = (int64_t)HASH_CNT(hh_name, dir->children) / SERVICE_PAGE_MAX + 1;
 
@@ -203,8 +192,7 @@ bool sweep_folder_due(struct cache *cache, const struct node *dir, int64_t ttl_m
     return fresh == INT64_MIN || cache_now_ms(cache) - fresh >= ttl_ms * pages / FOLDER_PAGES;
 }
 
-static int ask_folder(struct cache *cache, struct node *dir, uint64_t since, unsigned offset)
-{
+static int ask_folder(struct cache *cache, struct node *dir, uint64_t since, unsigned offset) {
     struct completion *call = sync_call_create(cache, CALL_QUERY, 1);
 
     if (!call)
@@ -223,8 +211,7 @@ static int ask_folder(struct cache *cache, struct node *dir, uint64_t since, uns
     return 0;
 }
 
-int sweep_folder_start(struct cache *cache, struct node *dir, enum node_query query)
-{
+int sweep_folder_start(struct cache *cache, struct node *dir, enum node_query query) {
     int err;
 
     if (dir->query != NODE_QUERY_NONE)
@@ -235,8 +222,7 @@ int sweep_folder_start(struct cache *cache, struct node *dir, enum node_query qu
     return err;
 }
 
-bool sweep_folder_done(struct cache *cache, struct node *dir, struct completion *call, bool *out_empty)
-{
+bool sweep_folder_done(struct cache *cache, struct node *dir, struct completion *call, bool *out_empty) {
     struct scan scan = {.since = call->since, .offset = call->call.offset};
     bool last = sweep_page(cache, &scan, call);
 

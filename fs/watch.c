@@ -39,7 +39,7 @@ struct watch {
     char *path;
     unsigned device; /* as the kernel prints it in fdinfo */
     pthread_t thread;
-    atomic_int child; /* 0: none */
+    atomic_int child;     /* 0: none */
     pthread_mutex_t lock; /* takes nothing after it; guards all below */
     pthread_cond_t changed;
     uint64_t queue[QUEUE_MAX];
@@ -63,7 +63,8 @@ static void read_marks(const char *path, struct watched *watched) {
     unsigned device;
 
     while (file && watched->count < WATCHED_MAX && fgets(line, sizeof(line), file))
-        if (sscanf(line, "inotify wd:%*x ino:%" SCNx64 " sdev:%x", &ino, &device) == 2 && device == watched->device)
+        if (sscanf(line, "inotify wd:%*x ino:%" SCNx64 " sdev:%x", &ino, &device) == 2 &&
+            device == watched->device)
             watched->inos[watched->count++] = ino;
     if (file)
         fclose(file);
