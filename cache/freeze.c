@@ -254,13 +254,15 @@ static int give_text(struct cache *cache, struct node *node, struct completion *
     return frozen->body ? 0 : freeze_text(cache, node, &call->texts[index]);
 }
 
-static void fill_row(struct completion *call, const struct store_frozen *frozen, size_t index)
+static int fill_row(struct completion *call, const struct store_frozen *frozen, size_t index)
 {
     struct service_row *row = &call->rows[index];
+    int err = tree_set_string(&call->titles[index], frozen->title);
 
-    row->title = frozen->title;
+    row->title = call->titles[index];
     row->folder = (struct service_folder_ref){(enum service_place)frozen->place, frozen->folder_id};
     row->append_only = frozen->append_only;
+    return err;
 }
 
 static int fill_call(struct cache *cache, struct completion *call, struct node **nodes, size_t count)
@@ -276,8 +278,9 @@ static int fill_call(struct cache *cache, struct completion *call, struct node *
         return -ENOMEM;
     for (size_t i = 0; i < count && err == 0; i++) {
         call->inos[i] = nodes[i]->r.ino;
-        fill_row(call, nodes[i]->frozen, i);
-        err = give_text(cache, nodes[i], call, i);
+        err = fill_row(call, nodes[i]->frozen, i);
+        if (err == 0)
+            err = give_text(cache, nodes[i], call, i);
     }
     return err;
 }

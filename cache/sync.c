@@ -38,11 +38,12 @@ struct completion *sync_call_create(struct cache *cache, enum call_kind kind, si
     call->kind = kind;
     call->sequence = ++cache->pull.sequence;
     call->texts = calloc(count, sizeof(char *));
+    call->titles = calloc(count, sizeof(char *));
     call->text_numbers = calloc(count, sizeof(uint64_t));
     call->rows = calloc(count, sizeof(struct service_row));
     call->inos = calloc(count, sizeof(uint64_t));
     call->text_count = call->ino_count = count;
-    if (!call->texts || !call->text_numbers || !call->rows || !call->inos) {
+    if (!call->texts || !call->titles || !call->text_numbers || !call->rows || !call->inos) {
         sync_call_destroy(call);
         return NULL;
     }
@@ -55,6 +56,9 @@ void sync_call_destroy(struct completion *call)
         return;
     for (size_t i = 0; call->texts && i < call->text_count; i++)
         free(call->texts[i]);
+    for (size_t i = 0; call->titles && i < call->text_count; i++)
+        free(call->titles[i]);
+    free(call->titles);
     free(call->texts);
     free(call->text_numbers);
     free(call->rows);

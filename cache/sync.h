@@ -23,6 +23,7 @@ struct completion {
     char *key, *name, *title;
     struct service_row *rows;
     char **texts;            /* loaded or given: one a row, or one */
+    char **titles;           /* of the rows; the requests they stand in may be settled while the call waits */
     uint64_t *text_numbers;  /* body files to load texts from, 0 = given */
     size_t text_count;
     uint64_t *inos;          /* nodes concerned */
