@@ -15,16 +15,14 @@
 
 enum { ACCOUNT_ASKS = 5 };
 
-static int remember(struct cache *cache)
-{
+static int remember(struct cache *cache) {
     cache->identity = IDENTITY_TRUSTED;
     cache_begin(cache);
     (void)store_put_meta(cache->store, "token", cache->fingerprint);
     return cache_commit(cache);
 }
 
-int account_load(struct cache *cache)
-{
+int account_load(struct cache *cache) {
     char fingerprint[CACHE_FINGERPRINT_SIZE], *stored = NULL;
     int err;
 
@@ -51,29 +49,28 @@ out:
 }
 
 /* The known note that was shown last and hasn't been asked for. */
-static struct node *pick(struct cache *cache)
-{
+static struct node *pick(struct cache *cache) {
     struct node *node, *next, *best = NULL;
 
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    {
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
         if (!node->missed && (!best || node->r.updated_at > best->r.updated_at))
             best = node;
     }
     return best;
 }
 
-void account_tick(struct cache *cache)
-{
+void account_tick(struct cache *cache) {
     struct completion *call;
     struct node *node;
 
-    if (cache->identity != IDENTITY_ASKING || cache->identity_asked || cache_now_ms(cache) < cache->identity_retry_ms)
+    if (cache->identity != IDENTITY_ASKING || cache->identity_asked ||
+        cache_now_ms(cache) < cache->identity_retry_ms)
         return;
     node = cache->identity_asks < ACCOUNT_ASKS ? pick(cache) : NULL;
     if (!node) {
         cache->identity = IDENTITY_FOREIGN;
-        cache_log(cache, LOG_ERR, "none of the notes known here is seen with this token: it belongs to another account");
+        cache_log(cache, LOG_ERR,
+                  "none of the notes known here is seen with this token: it belongs to another account");
         pthread_cond_broadcast(&cache->wake);
         return;
     }
@@ -87,8 +84,7 @@ void account_tick(struct cache *cache)
     sync_call_queue(cache, call);
 }
 
-void account_done(struct cache *cache, const struct completion *call)
-{
+void account_done(struct cache *cache, const struct completion *call) {
     const struct service_reply *reply = call->reply;
     struct node *node = tree_find(&cache->tree, call->inos[0]);
 

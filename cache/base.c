@@ -15,8 +15,7 @@
 #include "cache/content.h"
 #include "cache/names.h"
 
-static void count_body(struct cache *cache, const struct node *node, bool more)
-{
+static void count_body(struct cache *cache, const struct node *node, bool more) {
     if (!node->r.body)
         return;
     cache->bodies = more ? cache->bodies + 1 : cache->bodies - 1;
@@ -24,8 +23,7 @@ static void count_body(struct cache *cache, const struct node *node, bool more)
 }
 
 /* Opens the new body, computes what the row says about it. */
-static int measure(struct cache *cache, struct node *node)
-{
+static int measure(struct cache *cache, struct node *node) {
     char last;
     int err = body_open(statedir_bodies(cache->dir), node->r.body, &node->body);
 
@@ -40,8 +38,7 @@ static int measure(struct cache *cache, struct node *node)
     return err;
 }
 
-int base_set_body(struct cache *cache, struct node *node, uint64_t number, uint64_t size)
-{
+int base_set_body(struct cache *cache, struct node *node, uint64_t number, uint64_t size) {
     uint64_t former = node->r.body;
     int err = 0;
 
@@ -67,10 +64,9 @@ int base_set_body(struct cache *cache, struct node *node, uint64_t number, uint6
     return err;
 }
 
-int base_extend_body(struct cache *cache, struct node *node, const char *text, size_t size)
-{
-    bool separator = node->r.end == TEXT_END_LINE ||
-                     (node->r.end == TEXT_END_NEWLINE && cache->rule == TEXT_RULE_ALWAYS);
+int base_extend_body(struct cache *cache, struct node *node, const char *text, size_t size) {
+    bool separator =
+        node->r.end == TEXT_END_LINE || (node->r.end == TEXT_END_NEWLINE && cache->rule == TEXT_RULE_ALWAYS);
     uint64_t from = node->r.body_size;
     int err;
 
@@ -94,8 +90,7 @@ int base_extend_body(struct cache *cache, struct node *node, const char *text, s
     return 0;
 }
 
-void base_consume_tail(struct cache *cache, struct node *node, uint64_t to)
-{
+void base_consume_tail(struct cache *cache, struct node *node, uint64_t to) {
     if (!node->r.tail_epoch)
         return;
     if (node->r.content == STORE_CONTENT_TAIL) {
@@ -112,8 +107,7 @@ void base_consume_tail(struct cache *cache, struct node *node, uint64_t to)
     cache_release_tail(cache, node);
 }
 
-void base_drop_draft(struct cache *cache, struct node *node)
-{
+void base_drop_draft(struct cache *cache, struct node *node) {
     uint64_t draft = node->r.draft, ancestor = node->r.ancestor;
 
     body_put(node->draft);
@@ -128,8 +122,7 @@ void base_drop_draft(struct cache *cache, struct node *node)
     cache_release_body(cache, node, ancestor);
 }
 
-void base_take_draft(struct cache *cache, struct node *node, uint64_t number, uint64_t size)
-{
+void base_take_draft(struct cache *cache, struct node *node, uint64_t number, uint64_t size) {
     uint64_t former = node->r.draft;
 
     body_put(node->draft);
@@ -142,8 +135,7 @@ void base_take_draft(struct cache *cache, struct node *node, uint64_t number, ui
     cache_release_body(cache, node, former);
 }
 
-static void forget_version(struct cache *cache, struct node *node)
-{
+static void forget_version(struct cache *cache, struct node *node) {
     (void)base_set_body(cache, node, 0, 0);
     tree_set_id(&cache->tree, node, 0);
     (void)tree_set_string(&node->r.base_name, NULL);
@@ -155,12 +147,12 @@ static void forget_version(struct cache *cache, struct node *node)
     node->r.alias = node->r.locked = node->r.rich = node->r.encrypted = false;
     node->r.exact = node->r.settled = node->r.inexact = false;
     /* A note keeps its place under a scratch name (renamed to "note~"); what has none any more is scratch there. */
-    node->r.scratch = !node->r.folder && node->dir && names_is_scratch(node->r.name, cache->config.local_globs);
+    node->r.scratch =
+        !node->r.folder && node->dir && names_is_scratch(node->r.name, cache->config.local_globs);
     node->checked = false;
 }
 
-void base_clear(struct cache *cache, struct node *node)
-{
+void base_clear(struct cache *cache, struct node *node) {
     uint64_t ancestor = node->r.ancestor;
 
     if (!node->r.folder && (node->dir || node->handles) && content_cached(node) &&
@@ -173,8 +165,7 @@ void base_clear(struct cache *cache, struct node *node)
 }
 
 /* Copies the fields that describe the service's side. */
-static void move_version(struct store_node *to, struct store_node *from)
-{
+static void move_version(struct store_node *to, struct store_node *from) {
     to->base_name = from->base_name;
     to->base_shown = from->base_shown;
     from->base_name = from->base_shown = NULL;
@@ -199,12 +190,10 @@ static void move_version(struct store_node *to, struct store_node *from)
 }
 
 /* What is based in folder FROM is in TO now. */
-static void adopt_notes(struct cache *cache, const struct node *to, const struct node *from)
-{
+static void adopt_notes(struct cache *cache, const struct node *to, const struct node *from) {
     struct node *node, *next;
 
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    {
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
         if (node->r.base_dir != from->r.ino)
             continue;
         node->r.base_dir = to->r.ino;
@@ -214,8 +203,7 @@ static void adopt_notes(struct cache *cache, const struct node *to, const struct
 
 /* A file that is written over FROM starts from what FROM showed when it was given up or began to be rewritten; news that came
  * since is no part of it. */
-static void move_ancestor(struct node *to, struct node *from)
-{
+static void move_ancestor(struct node *to, struct node *from) {
     if (from->r.content == STORE_CONTENT_DRAFT || !from->dir) {
         to->r.ancestor = from->r.ancestor;
         to->r.ancestor_size = from->r.ancestor_size;
@@ -230,8 +218,7 @@ static void move_ancestor(struct node *to, struct node *from)
     from->r.ancestor = from->r.ancestor_size = 0;
 }
 
-int base_adopt(struct cache *cache, struct node *to, struct node *from)
-{
+int base_adopt(struct cache *cache, struct node *to, struct node *from) {
     int64_t id = from->r.id;
     int err = 0;
 

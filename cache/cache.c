@@ -27,8 +27,7 @@ enum { HANDOVER_WAIT_MS = 1500 };
 
 /* --- the system's clock --- */
 
-static int64_t system_monotonic_ms(void *arg)
-{
+static int64_t system_monotonic_ms(void *arg) {
     struct timespec now;
 
     (void)arg;
@@ -36,14 +35,12 @@ static int64_t system_monotonic_ms(void *arg)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static void system_realtime(struct timespec *out, void *arg)
-{
+static void system_realtime(struct timespec *out, void *arg) {
     (void)arg;
     (void)clock_gettime(CLOCK_REALTIME, out);
 }
 
-static void system_random(void *out, size_t size, void *arg)
-{
+static void system_random(void *out, size_t size, void *arg) {
     (void)arg;
     if (getrandom(out, size, 0) != (ssize_t)size)
         abort(); /* up to 256 bytes never fail (getrandom(2)) */
@@ -66,8 +63,7 @@ struct loading {
     struct placing *placings;
 };
 
-static int put_off_placing(struct loading *loading, struct node *node, uint64_t dir, char *name)
-{
+static int put_off_placing(struct loading *loading, struct node *node, uint64_t dir, char *name) {
     struct placing *placing = malloc(sizeof(*placing));
 
     if (!placing) {
@@ -79,8 +75,7 @@ static int put_off_placing(struct loading *loading, struct node *node, uint64_t 
     return 0;
 }
 
-static void place_all(struct loading *loading)
-{
+static void place_all(struct loading *loading) {
     struct tree *tree = &loading->cache->tree;
     struct placing *placing;
 
@@ -97,8 +92,7 @@ static void place_all(struct loading *loading)
     }
 }
 
-static void load_root(struct store_node *root, struct store_node *rec)
-{
+static void load_root(struct store_node *root, struct store_node *rec) {
     root->mode = rec->mode;
     root->atime_ns = rec->atime_ns;
     root->mtime_ns = rec->mtime_ns;
@@ -106,8 +100,7 @@ static void load_root(struct store_node *root, struct store_node *rec)
     store_node_release(rec);
 }
 
-static int load_node(struct store_node *rec, void *arg)
-{
+static int load_node(struct store_node *rec, void *arg) {
     struct loading *loading = arg;
     struct cache *cache = loading->cache;
     char *name = rec->name;
@@ -133,21 +126,22 @@ static int load_node(struct store_node *rec, void *arg)
         cache->bodies++;
         cache->body_bytes += node->r.body_size;
     }
-    if (node->r.changed_at || node->r.content != STORE_CONTENT_BASE || !name || (!node->r.id && !node->r.scratch))
+    if (node->r.changed_at || node->r.content != STORE_CONTENT_BASE || !name ||
+        (!node->r.id && !node->r.scratch))
         tree_mark_dirty(&cache->tree, node);
     return 0;
 }
 
 /* 1: all that the request refers to is there, 0: not; else an errno: that can't be told now. */
-static int is_whole(struct cache *cache, struct node *node, const struct store_frozen *frozen)
-{
+static int is_whole(struct cache *cache, struct node *node, const struct store_frozen *frozen) {
     struct body *text = NULL;
     int whole = 1, err = content_open_written(cache, node);
 
     if (err == -EMFILE || err == -ENFILE || err == -ENOMEM)
         return err;
     if (frozen->tail_to && !frozen->body)
-        whole = node->tail && node->r.tail_epoch == frozen->tail_epoch && tail_size(node->tail) >= frozen->tail_to;
+        whole = node->tail && node->r.tail_epoch == frozen->tail_epoch &&
+                tail_size(node->tail) >= frozen->tail_to;
     if (frozen->body) {
         whole = body_open(statedir_bodies(cache->dir), frozen->body, &text) == 0 &&
                 body_size(text) >= (int64_t)frozen->text_size;
@@ -157,8 +151,7 @@ static int is_whole(struct cache *cache, struct node *node, const struct store_f
     return whole;
 }
 
-static int load_frozen(struct store_frozen *rec, void *arg)
-{
+static int load_frozen(struct store_frozen *rec, void *arg) {
     struct cache *cache = arg;
     struct node *node = tree_find(&cache->tree, rec->ino);
     struct store_frozen *frozen = malloc(sizeof(*frozen));
@@ -190,8 +183,7 @@ static int load_frozen(struct store_frozen *rec, void *arg)
 }
 
 /* Where a dirty note's UTF-8 stands, so that the next append goes on from there. */
-static void load_contents(struct cache *cache)
-{
+static void load_contents(struct cache *cache) {
     char buffer[65536];
     struct node *node;
 
@@ -218,23 +210,20 @@ struct known_files {
     size_t count;
 };
 
-static int by_number(const void *a, const void *b)
-{
+static int by_number(const void *a, const void *b) {
     const uint64_t *left = a, *right = b;
 
     return (*left > *right) - (*left < *right);
 }
 
-static void remove_unknown(uint64_t number, void *arg)
-{
+static void remove_unknown(uint64_t number, void *arg) {
     struct known_files *known = arg;
 
     if (!bsearch(&number, known->numbers, known->count, sizeof(number), by_number))
         (void)body_drop(statedir_bodies(known->cache->dir), number);
 }
 
-static void remove_unknown_tail(uint64_t number, void *arg)
-{
+static void remove_unknown_tail(uint64_t number, void *arg) {
     struct cache *cache = arg;
     struct node *node = tree_find(&cache->tree, number);
 
@@ -242,16 +231,14 @@ static void remove_unknown_tail(uint64_t number, void *arg)
         (void)tail_unlink(statedir_tails(cache->dir), number);
 }
 
-static int remove_strays(struct cache *cache)
-{
+static int remove_strays(struct cache *cache) {
     struct known_files known = {.cache = cache};
     struct node *node, *next;
 
     known.numbers = calloc((size_t)HASH_CNT(hh_ino, cache->tree.by_ino) * 4 + 1, sizeof(uint64_t));
     if (!known.numbers)
         return -ENOMEM;
-    HASH_ITER(hh_ino, cache->tree.by_ino, node, next)
-    {
+    HASH_ITER(hh_ino, cache->tree.by_ino, node, next) {
         known.numbers[known.count++] = node->r.body;
         known.numbers[known.count++] = node->r.draft;
         known.numbers[known.count++] = node->r.ancestor;
@@ -265,8 +252,7 @@ static int remove_strays(struct cache *cache)
 }
 
 /* A restart of the machine may have lost bytes of cached bodies that no fdatasync covered. */
-static int load_facts(struct cache *cache)
-{
+static int load_facts(struct cache *cache) {
     char boot[64] = "", *value = NULL;
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
     int err;
@@ -302,8 +288,7 @@ static int load_facts(struct cache *cache)
     return cache_commit(cache);
 }
 
-static int load(struct cache *cache)
-{
+static int load(struct cache *cache) {
     struct loading loading = {.cache = cache};
     int err = load_facts(cache);
 
@@ -331,8 +316,7 @@ static int load(struct cache *cache)
 
 /* --- life --- */
 
-static int init_locks(struct cache *cache)
-{
+static int init_locks(struct cache *cache) {
     pthread_condattr_t attr;
     int err = pthread_mutex_init(&cache->lock, NULL);
 
@@ -347,8 +331,7 @@ static int init_locks(struct cache *cache)
     return -err;
 }
 
-static void explain(char **out_why, const char *dir, int err, const char *why, int owner)
-{
+static void explain(char **out_why, const char *dir, int err, const char *why, int owner) {
     if (err == -EBUSY && owner > 0) {
         if (asprintf(out_why, "state directory %s is in use by another jotsfs (pid %d)", dir, owner) < 0)
             *out_why = NULL;
@@ -357,8 +340,7 @@ static void explain(char **out_why, const char *dir, int err, const char *why, i
     }
 }
 
-static void release(struct cache *cache)
-{
+static void release(struct cache *cache) {
     readahead_release(cache);
     cache_forget_waste(cache);
     tree_release(&cache->tree);
@@ -370,8 +352,8 @@ static void release(struct cache *cache)
     free(cache);
 }
 
-int cache_create(const struct cache_config *config, struct service *service, struct cache **out, char **out_why)
-{
+int cache_create(const struct cache_config *config, struct service *service, struct cache **out,
+                 char **out_why) {
     struct cache *cache = calloc(1, sizeof(*cache));
     const char *why = NULL;
     int owner = 0, err;
@@ -411,8 +393,7 @@ int cache_create(const struct cache_config *config, struct service *service, str
     return 0;
 }
 
-int cache_start(struct cache *cache)
-{
+int cache_start(struct cache *cache) {
     int err = pthread_create(&cache->thread, NULL, sync_thread, cache);
 
     cache->started = err == 0;
@@ -420,16 +401,14 @@ int cache_start(struct cache *cache)
 }
 
 /* Waits on the condition until AT_MS. Lock held. */
-static void wait_until(struct cache *cache, int64_t at_ms)
-{
+static void wait_until(struct cache *cache, int64_t at_ms) {
     struct timespec until = {.tv_sec = at_ms / 1000, .tv_nsec = (at_ms % 1000) * 1000000};
 
     (void)pthread_cond_timedwait(&cache->wake, &cache->lock, &until);
 }
 
 /* The token was accepted or refused; without state, also whether it may write. */
-static bool is_proven(const struct cache *cache)
-{
+static bool is_proven(const struct cache *cache) {
     if (cache->identity == IDENTITY_FOREIGN)
         return true;
     if (cache->link.account == ACCOUNT_UNKNOWN || cache->identity == IDENTITY_ASKING)
@@ -437,40 +416,42 @@ static bool is_proven(const struct cache *cache)
     return cache->had_state || cache->pull.probe_answered || cache->link.account != ACCOUNT_OK;
 }
 
-int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why)
-{
-    int64_t until = cache_now_ms(cache) + (cache->had_state && timeout_ms > CACHE_AWAIT_MS ? CACHE_AWAIT_MS : timeout_ms);
+int cache_prove(struct cache *cache, int64_t timeout_ms, char **out_why) {
+    int64_t until =
+        cache_now_ms(cache) + (cache->had_state && timeout_ms > CACHE_AWAIT_MS ? CACHE_AWAIT_MS : timeout_ms);
     int err = 0;
 
     *out_why = NULL;
     pthread_mutex_lock(&cache->lock);
     cache_kick(cache);
-    while (!is_proven(cache) && cache->link.state != LINK_OFFLINE && !cache->pull.error && cache_now_ms(cache) < until)
+    while (!is_proven(cache) && cache->link.state != LINK_OFFLINE && !cache->pull.error &&
+           cache_now_ms(cache) < until)
         wait_until(cache, until);
     if (cache->identity == IDENTITY_FOREIGN) {
         err = -EACCES;
         if (asprintf(out_why,
-                     "the token belongs to another account than the state in %s: use its own with -o state_dir=DIR",
+                     "the token belongs to another account than the state in %s: use its own with -o "
+                     "state_dir=DIR",
                      cache->config.state_dir) < 0)
             *out_why = NULL;
     } else if (cache->link.account == ACCOUNT_UNAUTHENTICATED ||
-        (cache->link.account == ACCOUNT_FORBIDDEN && !cache->had_state)) {
+               (cache->link.account == ACCOUNT_FORBIDDEN && !cache->had_state)) {
         err = -EACCES;
         if (asprintf(out_why, "the service refuses the token: %s",
                      cache->link.message ? cache->link.message : "no reason given") < 0)
             *out_why = NULL;
     } else if (cache->link.account == ACCOUNT_UNKNOWN && !cache->had_state) {
         err = -ETIMEDOUT;
-        *out_why = strdup(cache->link.state == LINK_ONLINE
-                              ? "the service doesn't answer as expected, and there is no state from an earlier mount"
-                              : "the service can't be reached, and there is no state from an earlier mount");
+        *out_why =
+            strdup(cache->link.state == LINK_ONLINE
+                       ? "the service doesn't answer as expected, and there is no state from an earlier mount"
+                       : "the service can't be reached, and there is no state from an earlier mount");
     }
     pthread_mutex_unlock(&cache->lock);
     return err;
 }
 
-static size_t count_left(const struct cache *cache)
-{
+static size_t count_left(const struct cache *cache) {
     const struct node *node;
     size_t left = 0;
 
@@ -479,8 +460,7 @@ static size_t count_left(const struct cache *cache)
     return left;
 }
 
-size_t cache_drain(struct cache *cache, int64_t timeout_ms, bool *out_done)
-{
+size_t cache_drain(struct cache *cache, int64_t timeout_ms, bool *out_done) {
     int64_t until = cache_now_ms(cache) + timeout_ms;
     size_t left;
 
@@ -498,8 +478,7 @@ size_t cache_drain(struct cache *cache, int64_t timeout_ms, bool *out_done)
     return left;
 }
 
-static void want_handover(void *arg)
-{
+static void want_handover(void *arg) {
     struct cache *cache = arg;
 
     pthread_mutex_lock(&cache->lock);
@@ -508,13 +487,11 @@ static void want_handover(void *arg)
     pthread_mutex_unlock(&cache->lock);
 }
 
-int cache_offer_handover(struct cache *cache)
-{
+int cache_offer_handover(struct cache *cache) {
     return statedir_offer(cache->dir, want_handover, cache);
 }
 
-bool cache_handover_requested(struct cache *cache)
-{
+bool cache_handover_requested(struct cache *cache) {
     bool requested;
 
     pthread_mutex_lock(&cache->lock);
@@ -523,8 +500,7 @@ bool cache_handover_requested(struct cache *cache)
     return requested;
 }
 
-static void retry_parked(struct cache *cache)
-{
+static void retry_parked(struct cache *cache) {
     struct node *node;
 
     for (node = cache->tree.dirty; node; node = node->dirty_next) {
@@ -535,8 +511,7 @@ static void retry_parked(struct cache *cache)
     }
 }
 
-int cache_flush_all(struct cache *cache, struct cache_waiter *waiter)
-{
+int cache_flush_all(struct cache *cache, struct cache_waiter *waiter) {
     int err = 0;
 
     pthread_mutex_lock(&cache->lock);
@@ -553,8 +528,7 @@ int cache_flush_all(struct cache *cache, struct cache_waiter *waiter)
     return err;
 }
 
-int cache_refresh(struct cache *cache, struct cache_waiter *waiter)
-{
+int cache_refresh(struct cache *cache, struct cache_waiter *waiter) {
     int err;
 
     pthread_mutex_lock(&cache->lock);
@@ -573,8 +547,7 @@ int cache_refresh(struct cache *cache, struct cache_waiter *waiter)
     return err;
 }
 
-static void discard_calls(struct completion *list)
-{
+static void discard_calls(struct completion *list) {
     struct completion *next;
 
     for (; list; list = next) {
@@ -583,8 +556,7 @@ static void discard_calls(struct completion *list)
     }
 }
 
-void cache_destroy(struct cache *cache)
-{
+void cache_destroy(struct cache *cache) {
     if (!cache)
         return;
     pthread_mutex_lock(&cache->lock);
@@ -602,8 +574,7 @@ void cache_destroy(struct cache *cache)
     release(cache);
 }
 
-void cache_statfs(struct cache *cache, struct statvfs *out)
-{
+void cache_statfs(struct cache *cache, struct statvfs *out) {
     uint64_t cap, used;
 
     pthread_mutex_lock(&cache->lock);

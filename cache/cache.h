@@ -67,16 +67,16 @@ enum { CACHE_FINGERPRINT_SIZE = 384 };
 enum cache_fsync { CACHE_FSYNC_LOCAL, CACHE_FSYNC_SERVER };
 
 struct cache_config {
-    const char *state_dir;          /* exists or is made, 0700 */
-    unsigned ttl_ms;                /* DESIGN.md promise 6; default 5,000 */
-    unsigned settle_ms;             /* 1,000 */
-    unsigned settle_delete_ms;      /* 10,000 */
-    unsigned request_timeout_ms;    /* 10,000: what a killed run has sent may be under way for so long */
-    uint64_t cache_size_bytes;      /* clean bodies kept at most; 0: no bound */
+    const char *state_dir;       /* exists or is made, 0700 */
+    unsigned ttl_ms;             /* DESIGN.md promise 6; default 5,000 */
+    unsigned settle_ms;          /* 1,000 */
+    unsigned settle_delete_ms;   /* 10,000 */
+    unsigned request_timeout_ms; /* 10,000: what a killed run has sent may be under way for so long */
+    uint64_t cache_size_bytes;   /* clean bodies kept at most; 0: no bound */
     enum cache_fsync fsync;
-    bool read_only;                  /* mounted read-only: nothing is ever sent that changes something */
-    bool append_only;               /* notes born by >> are locked streams */
-    char *const *local_globs;       /* NULL-terminated or NULL */
+    bool read_only;           /* mounted read-only: nothing is ever sent that changes something */
+    bool append_only;         /* notes born by >> are locked streams */
+    char *const *local_globs; /* NULL-terminated or NULL */
     uid_t uid;
     gid_t gid;
     mode_t umask;
@@ -84,16 +84,18 @@ struct cache_config {
      * the account isn't checked. */
     int (*fingerprint)(const char *setting, char *out, void *arg);
     void *fingerprint_arg;
-    const struct cache_clock *clock;   /* NULL: the system's */
-    struct cache_events events;        /* members may be NULL */
-    void (*log)(int level, const char *text, void *arg);  /* level: syslog priority; any thread, lock held: must not block long */
+    const struct cache_clock *clock; /* NULL: the system's */
+    struct cache_events events;      /* members may be NULL */
+    void (*log)(int level, const char *text,
+                void *arg); /* level: syslog priority; any thread, lock held: must not block long */
     void *log_arg;
 };
 
 /* Opens (or makes) the state directory, takes its lock (asking a draining daemon to hand over, 1 s), loads the state.
  * Takes ownership of SERVICE only on success. *OUT_WHY: malloc'ed line for people on failure, caller frees.
  * -EBUSY: another mount uses the state; -EUCLEAN: corrupt, kept; -ENOTSUP: written by a newer version, kept; else errno. Blocks on disk. */
-int cache_create(const struct cache_config *config, struct service *service, struct cache **out, char **out_why);
+int cache_create(const struct cache_config *config, struct service *service, struct cache **out,
+                 char **out_why);
 
 /* Starts the sync thread (call after daemonising). 0 or -EAGAIN. */
 int cache_start(struct cache *cache);
@@ -123,8 +125,8 @@ void cache_destroy(struct cache *cache);
 
 struct cache_entry {
     struct stat attr;
-    int64_t valid_ms;       /* for how long the kernel may keep the name */
-    int64_t attr_valid_ms;  /* and the attributes: 0 while the size may be one off (API.md C6) */
+    int64_t valid_ms;      /* for how long the kernel may keep the name */
+    int64_t attr_valid_ms; /* and the attributes: 0 while the size may be one off (API.md C6) */
 };
 
 /* -ENOENT sets out->valid_ms for the negative entry too. Here and in cache_getattr WAITER may be NULL: only what is known
@@ -137,8 +139,14 @@ char *cache_path_of(struct cache *cache, uint64_t ino, uint64_t *out_dir);
 int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter, struct cache_entry *out);
 
 enum cache_set {
-    CACHE_SET_MODE = 1, CACHE_SET_UID = 2, CACHE_SET_GID = 4, CACHE_SET_SIZE = 8,
-    CACHE_SET_ATIME = 16, CACHE_SET_MTIME = 32, CACHE_SET_ATIME_NOW = 64, CACHE_SET_MTIME_NOW = 128,
+    CACHE_SET_MODE = 1,
+    CACHE_SET_UID = 2,
+    CACHE_SET_GID = 4,
+    CACHE_SET_SIZE = 8,
+    CACHE_SET_ATIME = 16,
+    CACHE_SET_MTIME = 32,
+    CACHE_SET_ATIME_NOW = 64,
+    CACHE_SET_MTIME_NOW = 128,
 };
 
 /* HANDLE: of ftruncate, may be NULL. Reads only the fields of ATTR that SET names. Waits (CACHE_WAIT) where a truncate
@@ -150,13 +158,14 @@ int cache_setattr(struct cache *cache, uint64_t ino, const struct stat *attr, un
 
 struct cache_opened {
     struct cache_handle *handle;
-    bool keep;         /* the kernel may keep its pages of the file */
-    bool news;         /* it changed without the kernel's doing: attributes must be invalidated before the reply */
-    bool direct;       /* write-only view without known size: no page cache */
+    bool keep;   /* the kernel may keep its pages of the file */
+    bool news;   /* it changed without the kernel's doing: attributes must be invalidated before the reply */
+    bool direct; /* write-only view without known size: no page cache */
 };
 
 /* FLAGS: open(2). Waits for a due poll and for the body where the open needs it. */
-int cache_open(struct cache *cache, uint64_t ino, int flags, struct cache_waiter *waiter, struct cache_opened *out);
+int cache_open(struct cache *cache, uint64_t ino, int flags, struct cache_waiter *waiter,
+               struct cache_opened *out);
 int cache_make(struct cache *cache, uint64_t dir, const char *name, mode_t mode, int flags,
                struct cache_waiter *waiter, struct cache_entry *out_entry, struct cache_opened *out);
 /* 0 with the number of bytes read in *OUT_SIZE (a count as result would read as CACHE_WAIT when it is 1), or errno.
@@ -180,7 +189,8 @@ uint64_t cache_handle_ino(const struct cache_handle *handle);
 
 /* --- names --- */
 
-int cache_mkdir(struct cache *cache, uint64_t dir, const char *name, mode_t mode, struct cache_waiter *waiter, struct cache_entry *out);
+int cache_mkdir(struct cache *cache, uint64_t dir, const char *name, mode_t mode, struct cache_waiter *waiter,
+                struct cache_entry *out);
 int cache_unlink(struct cache *cache, uint64_t dir, const char *name, struct cache_waiter *waiter);
 int cache_rmdir(struct cache *cache, uint64_t dir, const char *name, struct cache_waiter *waiter);
 /* FLAGS: RENAME_NOREPLACE, RENAME_EXCHANGE (linux/fs.h). */
@@ -191,9 +201,11 @@ int cache_rename(struct cache *cache, uint64_t dir, const char *name, uint64_t n
 int cache_list(struct cache *cache, uint64_t dir, struct cache_waiter *waiter, struct cache_listing **out);
 size_t cache_listing_count(const struct cache_listing *listing);
 /* NULL past the end. *OUT_INO, *OUT_DIRECTORY as of the listing. */
-const char *cache_listing_name(const struct cache_listing *listing, size_t index, uint64_t *out_ino, bool *out_directory);
+const char *cache_listing_name(const struct cache_listing *listing, size_t index, uint64_t *out_ino,
+                               bool *out_directory);
 /* Attributes of an entry now, counting one lookup; -ENOENT when it is gone meanwhile. */
-int cache_listing_entry(struct cache *cache, const struct cache_listing *listing, size_t index, struct cache_entry *out);
+int cache_listing_entry(struct cache *cache, const struct cache_listing *listing, size_t index,
+                        struct cache_entry *out);
 void cache_listing_destroy(struct cache_listing *listing);
 
 /* From memory, never waits. */
@@ -202,19 +214,20 @@ void cache_statfs(struct cache *cache, struct statvfs *out);
 /* --- what is owed, for people (fs/control) --- */
 
 struct cache_pending {
-    char *path;          /* relative to the mount */
-    const char *kind;    /* "append", "create", "rewrite", "rename", "move", "delete", "settings", ... constant */
+    char *path; /* relative to the mount */
+    const char
+        *kind; /* "append", "create", "rewrite", "rename", "move", "delete", "settings", ... constant */
     uint64_t bytes;
-    int64_t since;       /* seconds since the epoch */
-    char *code, *message;  /* final error, or NULL */
-    int error;           /* negative errno, 0 */
+    int64_t since;        /* seconds since the epoch */
+    char *code, *message; /* final error, or NULL */
+    int error;            /* negative errno, 0 */
 };
 
 struct cache_status {
     bool online;
-    bool saved;              /* nothing pending, no error */
-    const char *account;     /* "ok", "unauthenticated", "forbidden", "read-only", "unknown"; constant */
-    char *account_message;   /* may be NULL */
+    bool saved;            /* nothing pending, no error */
+    const char *account;   /* "ok", "unauthenticated", "forbidden", "read-only", "unknown"; constant */
+    char *account_message; /* may be NULL */
     struct cache_pending *pending;
     size_t pending_count;
     struct service_budget budget[SERVICE_CLASSES];

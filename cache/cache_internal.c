@@ -20,26 +20,22 @@ struct garbage {
     bool tail;
 };
 
-int64_t cache_now_ms(struct cache *cache)
-{
+int64_t cache_now_ms(struct cache *cache) {
     return cache->clock.monotonic_ms(cache->clock.arg);
 }
 
-int64_t cache_time_ns(struct cache *cache)
-{
+int64_t cache_time_ns(struct cache *cache) {
     struct timespec now;
 
     cache->clock.realtime(&now, cache->clock.arg);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-int64_t cache_time(struct cache *cache)
-{
+int64_t cache_time(struct cache *cache) {
     return cache_time_ns(cache) / 1000000000;
 }
 
-void cache_log(struct cache *cache, int level, const char *format, ...)
-{
+void cache_log(struct cache *cache, int level, const char *format, ...) {
     char text[1024];
     va_list args;
 
@@ -51,8 +47,7 @@ void cache_log(struct cache *cache, int level, const char *format, ...)
     cache->config.log(level, text, cache->config.log_arg);
 }
 
-char *cache_path(const struct node *node)
-{
+char *cache_path(const struct node *node) {
     char *path = NULL;
     const char *name = node->r.name ? node->r.name : node->r.base_shown;
 
@@ -66,21 +61,18 @@ char *cache_path(const struct node *node)
     return strdup(name);
 }
 
-void cache_begin(struct cache *cache)
-{
+void cache_begin(struct cache *cache) {
     cache->depth++;
     store_begin(cache->store);
 }
 
-static void push_garbage(struct garbage **list, struct garbage *item)
-{
+static void push_garbage(struct garbage **list, struct garbage *item) {
     item->next = *list;
     *list = item;
 }
 
 /* The transaction has ended: what it let go of is waste, or nothing has changed. */
-static void collect_garbage(struct cache *cache, bool committed)
-{
+static void collect_garbage(struct cache *cache, bool committed) {
     struct garbage *item;
 
     while ((item = cache->garbage)) {
@@ -92,16 +84,14 @@ static void collect_garbage(struct cache *cache, bool committed)
     }
 }
 
-struct garbage *cache_take_waste(struct cache *cache)
-{
+struct garbage *cache_take_waste(struct cache *cache) {
     struct garbage *waste = cache->waste;
 
     cache->waste = NULL;
     return waste;
 }
 
-void cache_remove_waste(struct cache *cache, struct garbage *waste, bool safe)
-{
+void cache_remove_waste(struct cache *cache, struct garbage *waste, bool safe) {
     struct garbage *next;
 
     for (; waste; waste = next) {
@@ -120,8 +110,7 @@ void cache_remove_waste(struct cache *cache, struct garbage *waste, bool safe)
     }
 }
 
-void cache_forget_waste(struct cache *cache)
-{
+void cache_forget_waste(struct cache *cache) {
     struct garbage *item;
 
     while ((item = cache->waste)) {
@@ -130,8 +119,7 @@ void cache_forget_waste(struct cache *cache)
     }
 }
 
-int cache_commit(struct cache *cache)
-{
+int cache_commit(struct cache *cache) {
     int err = store_commit(cache->store);
 
     cache->unsynced = true;
@@ -143,15 +131,13 @@ int cache_commit(struct cache *cache)
     return err;
 }
 
-int cache_save(struct cache *cache, struct node *node)
-{
+int cache_save(struct cache *cache, struct node *node) {
     cache_begin(cache);
     (void)store_put_node(cache->store, &node->r);
     return cache_commit(cache);
 }
 
-static void add_garbage(struct cache *cache, uint64_t number, bool tail)
-{
+static void add_garbage(struct cache *cache, uint64_t number, bool tail) {
     struct garbage *item = calloc(1, sizeof(*item));
 
     if (!item)
@@ -161,8 +147,7 @@ static void add_garbage(struct cache *cache, uint64_t number, bool tail)
     push_garbage(&cache->garbage, item);
 }
 
-void cache_release_body(struct cache *cache, struct node *node, uint64_t number)
-{
+void cache_release_body(struct cache *cache, struct node *node, uint64_t number) {
     if (!number || number == node->r.body || number == node->r.draft || number == node->r.ancestor)
         return;
     if (node->frozen && number == node->frozen->body)
@@ -170,15 +155,13 @@ void cache_release_body(struct cache *cache, struct node *node, uint64_t number)
     add_garbage(cache, number, false);
 }
 
-void cache_release_tail(struct cache *cache, const struct node *node)
-{
+void cache_release_tail(struct cache *cache, const struct node *node) {
     add_garbage(cache, node->r.ino, true);
 }
 
-void cache_reap(struct cache *cache, struct node *node)
-{
-    if (node->dir || node->lookups || node->handles || node->frozen || node->query != NODE_QUERY_NONE || node->r.id ||
-        node->waiters || node == cache->tree.root)
+void cache_reap(struct cache *cache, struct node *node) {
+    if (node->dir || node->lookups || node->handles || node->frozen || node->query != NODE_QUERY_NONE ||
+        node->r.id || node->waiters || node == cache->tree.root)
         return;
     if (node->r.folder && node->children)
         return;
@@ -191,8 +174,7 @@ void cache_reap(struct cache *cache, struct node *node)
     (void)cache_commit(cache);
 }
 
-int cache_want_changed(struct cache *cache, struct node *node)
-{
+int cache_want_changed(struct cache *cache, struct node *node) {
     node->quiet_at_ms = cache_now_ms(cache);
     node->r.ctime_ns = cache_time_ns(cache);
     node->r.error = 0;
@@ -205,8 +187,8 @@ int cache_want_changed(struct cache *cache, struct node *node)
     return cache_save(cache, node);
 }
 
-int cache_wait_on(struct cache *cache, struct cache_waiter **list, struct cache_waiter *waiter, int64_t timeout_ms)
-{
+int cache_wait_on(struct cache *cache, struct cache_waiter **list, struct cache_waiter *waiter,
+                  int64_t timeout_ms) {
     waiter->cache = cache;
     waiter->error = 0;
     waiter->deadline_ms = timeout_ms == INT64_MAX ? INT64_MAX : cache_now_ms(cache) + timeout_ms;
@@ -218,8 +200,7 @@ int cache_wait_on(struct cache *cache, struct cache_waiter **list, struct cache_
     return CACHE_WAIT;
 }
 
-void cache_unlink_waiter(struct cache_waiter *waiter)
-{
+void cache_unlink_waiter(struct cache_waiter *waiter) {
     if (!waiter->prev)
         return;
     *waiter->prev = waiter->next;
@@ -229,8 +210,7 @@ void cache_unlink_waiter(struct cache_waiter *waiter)
     waiter->next = NULL;
 }
 
-void cache_wake_all(struct cache_waiter **list, int error)
-{
+void cache_wake_all(struct cache_waiter **list, int error) {
     struct cache_waiter *waiter;
 
     while ((waiter = *list)) {
@@ -240,27 +220,23 @@ void cache_wake_all(struct cache_waiter **list, int error)
     }
 }
 
-void cache_cancel(struct cache *cache, struct cache_waiter *waiter)
-{
+void cache_cancel(struct cache *cache, struct cache_waiter *waiter) {
     pthread_mutex_lock(&cache->lock);
     cache_unlink_waiter(waiter);
     pthread_mutex_unlock(&cache->lock);
 }
 
-void cache_kick(struct cache *cache)
-{
+void cache_kick(struct cache *cache) {
     cache->kicked = true;
     pthread_cond_broadcast(&cache->wake);
 }
 
-static void tell_news(struct cache *cache, const struct node *node)
-{
+static void tell_news(struct cache *cache, const struct node *node) {
     if (cache->config.events.news)
         cache->config.events.news(node->r.ino, cache->config.events.arg);
 }
 
-void cache_tell_inode(struct cache *cache, struct node *node, bool data)
-{
+void cache_tell_inode(struct cache *cache, struct node *node, bool data) {
     node->news = true;
     if (data)
         tell_news(cache, node);
@@ -268,20 +244,20 @@ void cache_tell_inode(struct cache *cache, struct node *node, bool data)
         cache->config.events.inode_changed(node->r.ino, data, cache->config.events.arg);
 }
 
-void cache_tell_entry(struct cache *cache, const struct node *dir, const char *name, const struct node *node)
-{
+void cache_tell_entry(struct cache *cache, const struct node *dir, const char *name,
+                      const struct node *node) {
     /* The kernel keeps names no longer than until the next poll is due, so that they need not be called back. It would even be
      * dangerous: the call waits for the directory's lock, and a process killed while it waits leaves a mount that
      * hangs. Only who asked for news right now gets them at once. */
     if (cache->config.events.entry_changed && cache->pull.refreshing)
-        cache->config.events.entry_changed(dir->r.ino, name, node ? node->r.ino : 0, cache->config.events.arg);
+        cache->config.events.entry_changed(dir->r.ino, name, node ? node->r.ino : 0,
+                                           cache->config.events.arg);
     tell_news(cache, dir);
     if (node)
         tell_news(cache, node);
 }
 
-static mode_t node_mode(const struct cache *cache, const struct node *node)
-{
+static mode_t node_mode(const struct cache *cache, const struct node *node) {
     mode_t type = node->r.folder ? S_IFDIR : S_IFREG;
     mode_t access = node->r.folder ? 0777 : 0666;
 
@@ -292,13 +268,11 @@ static mode_t node_mode(const struct cache *cache, const struct node *node)
     return type | (access & ~cache->config.umask & (node->r.folder ? 0755 : 0644));
 }
 
-static struct timespec to_timespec(int64_t ns)
-{
+static struct timespec to_timespec(int64_t ns) {
     return (struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
 }
 
-static void fill_attr(struct cache *cache, struct node *node, struct stat *st)
-{
+static void fill_attr(struct cache *cache, struct node *node, struct stat *st) {
     memset(st, 0, sizeof(*st));
     st->st_ino = node->r.ino;
     st->st_mode = node_mode(cache, node);
@@ -315,9 +289,9 @@ static void fill_attr(struct cache *cache, struct node *node, struct stat *st)
     st->st_blocks = (st->st_size + 511) / 512;
 }
 
-void cache_fill_entry(struct cache *cache, struct node *node, struct cache_entry *out)
-{
-    int64_t age = cache->pull.polled_at_ms == INT64_MIN ? INT64_MAX : cache_now_ms(cache) - cache->pull.polled_at_ms;
+void cache_fill_entry(struct cache *cache, struct node *node, struct cache_entry *out) {
+    int64_t age =
+        cache->pull.polled_at_ms == INT64_MIN ? INT64_MAX : cache_now_ms(cache) - cache->pull.polled_at_ms;
     int64_t ttl = cache->config.ttl_ms;
 
     /* Opens the draft or tail after a restart, so that the size is right. */
@@ -326,6 +300,7 @@ void cache_fill_entry(struct cache *cache, struct node *node, struct cache_entry
     fill_attr(cache, node, &out->attr);
     out->valid_ms = age < ttl ? ttl - age : 0;
     out->attr_valid_ms = out->valid_ms;
-    if (!node->r.folder && node->r.id && node->r.content != STORE_CONTENT_DRAFT && node->r.end == TEXT_END_UNKNOWN)
+    if (!node->r.folder && node->r.id && node->r.content != STORE_CONTENT_DRAFT &&
+        node->r.end == TEXT_END_UNKNOWN)
         out->attr_valid_ms = 0;
 }

@@ -30,13 +30,11 @@
 
 #include "cache/base.h"
 
-static bool has_newline_supplied(const struct node *node)
-{
+static bool has_newline_supplied(const struct node *node) {
     return text_shown_size(node->r.body_size, (enum text_end)node->r.end, node->r.exact) > node->r.body_size;
 }
 
-uint64_t content_base_size(const struct node *node)
-{
+uint64_t content_base_size(const struct node *node) {
     uint64_t size;
 
     if (!node->r.id)
@@ -45,28 +43,24 @@ uint64_t content_base_size(const struct node *node)
     return text_shown_size(size, (enum text_end)node->r.end, node->r.exact);
 }
 
-uint64_t content_unsent(const struct node *node)
-{
+uint64_t content_unsent(const struct node *node) {
     if (node->r.content != STORE_CONTENT_TAIL || !node->tail)
         return 0;
     return tail_size(node->tail) - node->r.tail_from;
 }
 
-uint64_t content_size(const struct node *node)
-{
+uint64_t content_size(const struct node *node) {
     if (node->r.content == STORE_CONTENT_DRAFT)
         return node->draft_size;
     return content_base_size(node) + content_unsent(node);
 }
 
-bool content_cached(const struct node *node)
-{
+bool content_cached(const struct node *node) {
     return node->r.content == STORE_CONTENT_DRAFT || !node->r.id || node->r.body != 0;
 }
 
 /* After a restart of the machine a cached body is only believed if its checksum is right; looked at once. */
-static int verify_body(struct cache *cache, struct node *node)
-{
+static int verify_body(struct cache *cache, struct node *node) {
     uint32_t crc;
 
     if (!cache->recheck_bodies || node->trusted_body == node->r.body)
@@ -77,8 +71,7 @@ static int verify_body(struct cache *cache, struct node *node)
     return 0;
 }
 
-static int open_body(struct cache *cache, struct node *node)
-{
+static int open_body(struct cache *cache, struct node *node) {
     int err = body_open(statedir_bodies(cache->dir), node->r.body, &node->body);
 
     if (err == 0)
@@ -93,8 +86,7 @@ static int open_body(struct cache *cache, struct node *node)
 
 /* A power loss may have undone the commit that says that the service has all of the tail, and not the removal of the
  * tail: what it lacks then was acknowledged. */
-static int open_tail(struct cache *cache, struct node *node)
-{
+static int open_tail(struct cache *cache, struct node *node) {
     int err = tail_open(statedir_tails(cache->dir), node->r.ino, node->r.tail_epoch, &node->tail);
 
     if (err == 0 && tail_size(node->tail) < node->r.tail_from) {
@@ -104,8 +96,7 @@ static int open_tail(struct cache *cache, struct node *node)
     return err;
 }
 
-int content_open_written(struct cache *cache, struct node *node)
-{
+int content_open_written(struct cache *cache, struct node *node) {
     int64_t size;
 
     if (node->r.draft && !node->draft) {
@@ -118,8 +109,7 @@ int content_open_written(struct cache *cache, struct node *node)
     return node->r.tail_epoch && !node->tail ? open_tail(cache, node) : 0;
 }
 
-int content_open(struct cache *cache, struct node *node)
-{
+int content_open(struct cache *cache, struct node *node) {
     int err = content_open_written(cache, node);
 
     if (err == 0 && node->r.body && !node->body)
@@ -127,8 +117,7 @@ int content_open(struct cache *cache, struct node *node)
     return err;
 }
 
-void content_close(struct cache *cache, struct node *node)
-{
+void content_close(struct cache *cache, struct node *node) {
     (void)cache;
     if (node->handles)
         return;
@@ -140,8 +129,7 @@ void content_close(struct cache *cache, struct node *node)
     node->body = node->draft = NULL;
 }
 
-int content_sync(struct cache *cache, struct node *node)
-{
+int content_sync(struct cache *cache, struct node *node) {
     struct body *draft;
     struct tail *tail;
     uint64_t ino = node->r.ino, change = node->change, number = node->r.draft;
@@ -177,19 +165,18 @@ struct view {
 };
 
 /* Copies the part of the answer that the tail holds; the body's part is left to the caller. */
-static int read_tail_part(struct node *node, uint64_t base_size, char *out, size_t size, uint64_t offset)
-{
+static int read_tail_part(struct node *node, uint64_t base_size, char *out, size_t size, uint64_t offset) {
     uint64_t end = offset + size;
     uint64_t from = offset > base_size ? offset : base_size;
 
     if (node->r.content != STORE_CONTENT_TAIL || end <= base_size || !node->tail)
         return 0;
-    return tail_read(node->tail, node->r.tail_from + (from - base_size), out + (from - offset), (size_t)(end - from));
+    return tail_read(node->tail, node->r.tail_from + (from - base_size), out + (from - offset),
+                     (size_t)(end - from));
 }
 
 static int64_t prepare_view(struct cache *cache, struct node *node, struct view *view, char *out, size_t size,
-                            uint64_t offset)
-{
+                            uint64_t offset) {
     uint64_t total;
     int err = content_open(cache, node);
 
@@ -215,8 +202,7 @@ static int64_t prepare_view(struct cache *cache, struct node *node, struct view 
     return (int64_t)size;
 }
 
-int64_t content_read(struct cache *cache, struct node *node, void *out, size_t size, uint64_t offset)
-{
+int64_t content_read(struct cache *cache, struct node *node, void *out, size_t size, uint64_t offset) {
     struct view view = {0};
     char *bytes = out;
     int64_t count;
@@ -243,8 +229,7 @@ int64_t content_read(struct cache *cache, struct node *node, void *out, size_t s
 }
 
 /* Refuses what can't fit before accepting it. */
-static int check_room(struct cache *cache, const struct node *node, uint64_t new_size)
-{
+static int check_room(struct cache *cache, const struct node *node, uint64_t new_size) {
     uint64_t old_size = content_size(node);
 
     if (new_size <= old_size)
@@ -259,8 +244,7 @@ static int check_room(struct cache *cache, const struct node *node, uint64_t new
 }
 
 /* As promised to the kernel (fs/wire.c): who may change a file doesn't thereby get to run it as somebody else. */
-static void drop_set_ids(struct cache *cache, struct node *node)
-{
+static void drop_set_ids(struct cache *cache, struct node *node) {
     unsigned drop = node->r.mode & (S_ISUID | (node->r.mode & S_IXGRP ? S_ISGID : 0u));
 
     if (!drop)
@@ -271,8 +255,7 @@ static void drop_set_ids(struct cache *cache, struct node *node)
 }
 
 /* Every local change of the content passes here. */
-static void mark_changed(struct cache *cache, struct node *node)
-{
+static void mark_changed(struct cache *cache, struct node *node) {
     drop_set_ids(cache, node);
     node->change++;
     node->unsynced = true;
@@ -289,8 +272,7 @@ static void mark_changed(struct cache *cache, struct node *node)
     node->retry_at_ms = 0;
 }
 
-static int begin_tail(struct cache *cache, struct node *node)
-{
+static int begin_tail(struct cache *cache, struct node *node) {
     struct store_node before = node->r;
     int err;
 
@@ -315,13 +297,11 @@ static int begin_tail(struct cache *cache, struct node *node)
 }
 
 /* Only text can go to the service; what stays here may be anything (swap files). */
-static int check_text(const struct node *node, const void *data, size_t size)
-{
+static int check_text(const struct node *node, const void *data, size_t size) {
     return node->r.scratch ? 0 : text_utf8_fragment(data, size);
 }
 
-static int append_to_draft(struct cache *cache, struct node *node, const void *data, size_t size)
-{
+static int append_to_draft(struct cache *cache, struct node *node, const void *data, size_t size) {
     int err = check_text(node, data, size);
 
     if (err == 0)
@@ -333,8 +313,7 @@ static int append_to_draft(struct cache *cache, struct node *node, const void *d
     return 0;
 }
 
-int content_append(struct cache *cache, struct node *node, const void *data, size_t size)
-{
+int content_append(struct cache *cache, struct node *node, const void *data, size_t size) {
     struct text_utf8 utf8;
     int err = content_open_written(cache, node);
 
@@ -362,8 +341,7 @@ int content_append(struct cache *cache, struct node *node, const void *data, siz
     return 0;
 }
 
-int content_copy(struct cache *cache, struct node *node, struct body *to)
-{
+int content_copy(struct cache *cache, struct node *node, struct body *to) {
     uint64_t at = 0, unsent = content_unsent(node);
     char buffer[16384];
     int err = content_open(cache, node);
@@ -389,8 +367,7 @@ int content_copy(struct cache *cache, struct node *node, struct body *to)
     return err;
 }
 
-int content_keep_ancestor(struct cache *cache, struct node *node)
-{
+int content_keep_ancestor(struct cache *cache, struct node *node) {
     uint64_t former = node->r.ancestor;
     struct body *copy = NULL;
     int err = 0;
@@ -411,8 +388,7 @@ int content_keep_ancestor(struct cache *cache, struct node *node)
     return err;
 }
 
-int content_draft(struct cache *cache, struct node *node, bool empty)
-{
+int content_draft(struct cache *cache, struct node *node, bool empty) {
     struct store_node before = node->r;
     struct body *draft = NULL;
     uint64_t number, size = empty ? 0 : content_size(node);
@@ -448,8 +424,7 @@ int content_draft(struct cache *cache, struct node *node, bool empty)
     return 0;
 }
 
-int content_write(struct cache *cache, struct node *node, const void *data, size_t size, uint64_t offset)
-{
+int content_write(struct cache *cache, struct node *node, const void *data, size_t size, uint64_t offset) {
     int err = check_text(node, data, size);
 
     if (err == 0)
@@ -466,8 +441,7 @@ int content_write(struct cache *cache, struct node *node, const void *data, size
     return 0;
 }
 
-int content_resize(struct cache *cache, struct node *node, uint64_t size)
-{
+int content_resize(struct cache *cache, struct node *node, uint64_t size) {
     int err = check_room(cache, node, size);
 
     if (err == 0 && node->r.content != STORE_CONTENT_DRAFT)
@@ -483,8 +457,7 @@ int content_resize(struct cache *cache, struct node *node, uint64_t size)
     return 0;
 }
 
-int content_load(struct cache *cache, uint64_t number, uint64_t size, char **out)
-{
+int content_load(struct cache *cache, uint64_t number, uint64_t size, char **out) {
     struct body *body = NULL;
     char *data = malloc(size + 1);
     int err = data ? body_open(statedir_bodies(cache->dir), number, &body) : -ENOMEM;
@@ -501,8 +474,7 @@ int content_load(struct cache *cache, uint64_t number, uint64_t size, char **out
     return 0;
 }
 
-int content_store(struct cache *cache, uint64_t number, const char *data, size_t size)
-{
+int content_store(struct cache *cache, uint64_t number, const char *data, size_t size) {
     struct body *body = NULL;
     int err = number ? body_create(statedir_bodies(cache->dir), number, &body) : -EIO;
 
@@ -514,8 +486,7 @@ int content_store(struct cache *cache, uint64_t number, const char *data, size_t
     return err;
 }
 
-int content_check(struct cache *cache, struct node *node)
-{
+int content_check(struct cache *cache, struct node *node) {
     struct text_utf8 utf8 = {0};
     char *data;
     int err;

@@ -20,8 +20,7 @@
 #include "cache/sweep.h"
 
 int cache_lookup(struct cache *cache, uint64_t dir_ino, const char *name, struct cache_waiter *waiter,
-                 struct cache_entry *out)
-{
+                 struct cache_entry *out) {
     char clean[NAMES_MAX_SHOWN + 1];
     struct node *dir, *node = NULL;
     int err;
@@ -51,8 +50,7 @@ int cache_lookup(struct cache *cache, uint64_t dir_ino, const char *name, struct
     return err;
 }
 
-void cache_forget(struct cache *cache, uint64_t ino, uint64_t lookups)
-{
+void cache_forget(struct cache *cache, uint64_t ino, uint64_t lookups) {
     struct node *node;
 
     pthread_mutex_lock(&cache->lock);
@@ -66,15 +64,13 @@ void cache_forget(struct cache *cache, uint64_t ino, uint64_t lookups)
 
 /* The name that was looked up just before is another one's now: the kernel looks again when it gets ESTALE. An open file is asked
  * for itself, whatever it is called. */
-static bool has_left(const struct node *node, const struct cache_waiter *waiter)
-{
+static bool has_left(const struct node *node, const struct cache_waiter *waiter) {
     if (node->r.folder || node->handles)
         return false;
     return !node->dir || waiter->mark != node->moves + 1;
 }
 
-int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter, struct cache_entry *out)
-{
+int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter, struct cache_entry *out) {
     struct node *node;
     int err;
 
@@ -95,8 +91,7 @@ int cache_getattr(struct cache *cache, uint64_t ino, struct cache_waiter *waiter
     return err;
 }
 
-char *cache_path_of(struct cache *cache, uint64_t ino, uint64_t *out_dir)
-{
+char *cache_path_of(struct cache *cache, uint64_t ino, uint64_t *out_dir) {
     struct node *node;
     char *path = NULL;
 
@@ -113,8 +108,7 @@ char *cache_path_of(struct cache *cache, uint64_t ino, uint64_t *out_dir)
 }
 
 static int find_child(struct cache *cache, uint64_t dir_ino, const char *name, struct node **out_dir,
-                      struct node **out)
-{
+                      struct node **out) {
     char clean[NAMES_MAX_SHOWN + 1];
     struct node *dir = tree_find(&cache->tree, dir_ino);
     int err;
@@ -131,15 +125,13 @@ static int find_child(struct cache *cache, uint64_t dir_ino, const char *name, s
     return *out ? 0 : -ENOENT;
 }
 
-static void touch_dir(struct cache *cache, struct node *dir)
-{
+static void touch_dir(struct cache *cache, struct node *dir) {
     dir->r.mtime_ns = dir->r.ctime_ns = cache_time_ns(cache);
     dir->unsaved = true;
 }
 
 /* The name goes; the note follows when it has settled. */
-static void vacate(struct cache *cache, struct node *node)
-{
+static void vacate(struct cache *cache, struct node *node) {
     touch_dir(cache, node->dir);
     (void)tree_set_string(&node->gone_name, node->r.name);
     tree_unplace(&cache->tree, node);
@@ -155,8 +147,7 @@ static void vacate(struct cache *cache, struct node *node)
 }
 
 /* Unlink of a locked note asks the service, which may refuse (API.md C16). */
-static int delete_locked(struct cache *cache, struct node *node, struct cache_waiter *waiter)
-{
+static int delete_locked(struct cache *cache, struct node *node, struct cache_waiter *waiter) {
     int64_t now = cache_now_ms(cache);
 
     if (waiter->stage & STAGE_DELETED) {
@@ -178,8 +169,7 @@ static int delete_locked(struct cache *cache, struct node *node, struct cache_wa
     return cache_wait_on(cache, &node->waiters, waiter, CACHE_AWAIT_MS);
 }
 
-int cache_unlink(struct cache *cache, uint64_t dir_ino, const char *name, struct cache_waiter *waiter)
-{
+int cache_unlink(struct cache *cache, uint64_t dir_ino, const char *name, struct cache_waiter *waiter) {
     struct node *dir, *node;
     int err;
 
@@ -201,8 +191,8 @@ int cache_unlink(struct cache *cache, uint64_t dir_ino, const char *name, struct
     return err;
 }
 
-static int mkdir_locked(struct cache *cache, struct node *dir, const char *name, mode_t mode, struct node **out)
-{
+static int mkdir_locked(struct cache *cache, struct node *dir, const char *name, mode_t mode,
+                        struct node **out) {
     struct store_node rec = {.folder = true, .uid = UINT32_MAX, .gid = UINT32_MAX, .base_size = -1};
     char clean[NAMES_MAX_SHOWN + 1];
     struct node *node;
@@ -231,9 +221,8 @@ static int mkdir_locked(struct cache *cache, struct node *dir, const char *name,
     return err;
 }
 
-int cache_mkdir(struct cache *cache, uint64_t dir_ino, const char *name, mode_t mode, struct cache_waiter *waiter,
-                struct cache_entry *out)
-{
+int cache_mkdir(struct cache *cache, uint64_t dir_ino, const char *name, mode_t mode,
+                struct cache_waiter *waiter, struct cache_entry *out) {
     struct node *dir, *node;
     int err;
 
@@ -250,8 +239,7 @@ int cache_mkdir(struct cache *cache, uint64_t dir_ino, const char *name, mode_t 
 }
 
 /* A fresh listing first: the service would un-folder what is inside without a word. */
-static int await_listing(struct cache *cache, struct node *dir, struct cache_waiter *waiter)
-{
+static int await_listing(struct cache *cache, struct node *dir, struct cache_waiter *waiter) {
     if (!dir->r.id || (waiter->stage & STAGE_LISTED) || cache->link.state == LINK_OFFLINE)
         return 0;
     waiter->stage |= STAGE_LISTED;
@@ -260,8 +248,7 @@ static int await_listing(struct cache *cache, struct node *dir, struct cache_wai
     return cache_wait_on(cache, &dir->waiters, waiter, CACHE_AWAIT_MS);
 }
 
-int cache_rmdir(struct cache *cache, uint64_t dir_ino, const char *name, struct cache_waiter *waiter)
-{
+int cache_rmdir(struct cache *cache, uint64_t dir_ino, const char *name, struct cache_waiter *waiter) {
     struct node *dir, *node;
     int err;
 
@@ -289,8 +276,7 @@ struct move {
     unsigned flags;
 };
 
-static int check_folder_move(struct cache *cache, const struct move *move)
-{
+static int check_folder_move(struct cache *cache, const struct move *move) {
     struct node *twin;
 
     if (!move->node->r.folder) /* a file onto a folder */
@@ -306,13 +292,11 @@ static int check_folder_move(struct cache *cache, const struct move *move)
 }
 
 /* The service freezes title and body of locked and rich notes. */
-static bool is_frozen_note(const struct node *node)
-{
+static bool is_frozen_note(const struct node *node) {
     return node && !node->r.folder && node->r.id && (node->r.locked || node->r.rich);
 }
 
-static int check_note_move(struct cache *cache, const struct move *move)
-{
+static int check_note_move(struct cache *cache, const struct move *move) {
     bool renames = strcmp(move->node->r.name, move->name) != 0;
     struct node *other;
 
@@ -326,9 +310,8 @@ static int check_note_move(struct cache *cache, const struct move *move)
     return other && other != move->target ? -ENOTUNIQ : 0;
 }
 
-static int prepare_move(struct cache *cache, struct move *move, uint64_t dir, const char *name, uint64_t new_dir,
-                        const char *new_name)
-{
+static int prepare_move(struct cache *cache, struct move *move, uint64_t dir, const char *name,
+                        uint64_t new_dir, const char *new_name) {
     int err = find_child(cache, dir, name, &move->from_dir, &move->node);
 
     if (err < 0)
@@ -354,8 +337,7 @@ static int prepare_move(struct cache *cache, struct move *move, uint64_t dir, co
 }
 
 /* A file that the service doesn't know is scratch or not by its name; one that it knows is never demoted. */
-static void set_scratch(struct cache *cache, struct node *node)
-{
+static void set_scratch(struct cache *cache, struct node *node) {
     if (!node->r.folder && !node->r.id && !node->frozen)
         node->r.scratch = names_is_scratch(node->r.name, cache->config.local_globs);
     (void)content_check(cache, node);
@@ -363,8 +345,7 @@ static void set_scratch(struct cache *cache, struct node *node)
     node->batch_max = SERVICE_BULK_MAX;
 }
 
-static int exchange(struct cache *cache, struct move *move)
-{
+static int exchange(struct cache *cache, struct move *move) {
     struct node *dir = move->from_dir, *to_dir = move->to_dir;
     char name[NAMES_MAX_SHOWN + 1];
     int err;
@@ -387,8 +368,7 @@ static int exchange(struct cache *cache, struct move *move)
     return cache_commit(cache);
 }
 
-static int carry_out(struct cache *cache, struct move *move)
-{
+static int carry_out(struct cache *cache, struct move *move) {
     int err;
 
     if (move->node == move->target)
@@ -409,8 +389,7 @@ static int carry_out(struct cache *cache, struct move *move)
 }
 
 int cache_rename(struct cache *cache, uint64_t dir, const char *name, uint64_t new_dir, const char *new_name,
-                 unsigned flags, struct cache_waiter *waiter)
-{
+                 unsigned flags, struct cache_waiter *waiter) {
     struct move move = {.flags = flags};
     int err;
 

@@ -21,8 +21,8 @@
 #include "cache/sweep.h"
 #include "cache/sync.h"
 
-int fetch_start(struct cache *cache, struct node *node, enum node_query query, enum service_priority priority)
-{
+int fetch_start(struct cache *cache, struct node *node, enum node_query query,
+                enum service_priority priority) {
     struct completion *call;
 
     if (node->r.folder)
@@ -46,14 +46,12 @@ int fetch_start(struct cache *cache, struct node *node, enum node_query query, e
     return 0;
 }
 
-static bool is_fetching(const struct node *node)
-{
+static bool is_fetching(const struct node *node) {
     return node->refetch || node->query == NODE_QUERY_FETCH || node->query == NODE_QUERY_CONFIRM;
 }
 
 /* Somebody waits for a GET that was started ahead: it goes before those that nobody waits for. */
-static void hurry_up(struct cache *cache, struct node *node)
-{
+static void hurry_up(struct cache *cache, struct node *node) {
     if (node->query == NODE_QUERY_NONE || node->priority == SERVICE_FOREGROUND)
         return;
     node->priority = SERVICE_FOREGROUND;
@@ -62,8 +60,7 @@ static void hurry_up(struct cache *cache, struct node *node)
 }
 
 /* A cached body that may have been changed since without a trace in the lists. */
-static bool must_reread(struct cache *cache, const struct node *node)
-{
+static bool must_reread(struct cache *cache, const struct node *node) {
     if (!node->r.id || !node->r.body || node->r.content == STORE_CONTENT_DRAFT || !node->dir ||
         cache->link.state == LINK_OFFLINE || pull_is_slow(cache))
         return false;
@@ -71,8 +68,7 @@ static bool must_reread(struct cache *cache, const struct node *node)
            (cache->pull.blind && cache_now_ms(cache) - node->read_at_ms >= (int64_t)cache->config.ttl_ms);
 }
 
-int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *waiter)
-{
+int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *waiter) {
     bool cached = content_cached(node), reread = cached && must_reread(cache, node);
 
     if ((cached && !reread) || !node->r.id || node->r.folder)
@@ -96,8 +92,7 @@ int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *wai
 }
 
 /* The look into a folder before its DELETE. */
-static void apply_folder_check(struct cache *cache, struct node *folder, bool empty)
-{
+static void apply_folder_check(struct cache *cache, struct node *folder, bool empty) {
     folder->checked = empty;
     if (folder->checked || folder->dir)
         return;
@@ -114,8 +109,7 @@ static void apply_folder_check(struct cache *cache, struct node *folder, bool em
 }
 
 static void apply_note(struct cache *cache, struct node *node, const struct service_reply *reply,
-                       enum node_query query, uint64_t number)
-{
+                       enum node_query query, uint64_t number) {
     const struct service_note *note = &reply->notes[0];
 
     if (query == NODE_QUERY_RESOLVE) {
@@ -129,8 +123,7 @@ static void apply_note(struct cache *cache, struct node *node, const struct serv
     (void)news_full(cache, node, note, number, reply->date, false);
 }
 
-static int reply_errno(const struct service_reply *reply)
-{
+static int reply_errno(const struct service_reply *reply) {
     switch (reply->outcome) {
     case SERVICE_OK:
         return 0;
@@ -145,23 +138,21 @@ static int reply_errno(const struct service_reply *reply)
 }
 
 /* Did a request of ours pass this GET on the way? Then nobody knows which came first. */
-static bool has_crossed(const struct node *node, const struct completion *call)
-{
+static bool has_crossed(const struct node *node, const struct completion *call) {
     return node->frozen || node->own_change > call->sequence;
 }
 
-void fetch_again(struct cache *cache, struct node *node)
-{
+void fetch_again(struct cache *cache, struct node *node) {
     if (!node->refetch || node->frozen)
         return;
     node->refetch = false;
-    if ((node->waiters || node->handles) && node->r.id && fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND) == 0)
+    if ((node->waiters || node->handles) && node->r.id &&
+        fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND) == 0)
         return;
     cache_wake_all(&node->waiters, 0);
 }
 
-static void end_query(struct cache *cache, struct node *node, enum node_query query, int err)
-{
+static void end_query(struct cache *cache, struct node *node, enum node_query query, int err) {
     if (err < 0 && (query == NODE_QUERY_CHECK || query == NODE_QUERY_RESOLVE || node->dirty_prev)) {
         node->failures++;
         node->retry_at_ms = cache_now_ms(cache) + (node->failures < 6 ? 250 << node->failures : 15000);
@@ -172,8 +163,7 @@ static void end_query(struct cache *cache, struct node *node, enum node_query qu
     cache_kick(cache);
 }
 
-static void folder_done(struct cache *cache, struct node *node, struct completion *call)
-{
+static void folder_done(struct cache *cache, struct node *node, struct completion *call) {
     enum node_query query = node->query;
     int err = reply_errno(call->reply);
     bool empty = false;
@@ -187,8 +177,7 @@ static void folder_done(struct cache *cache, struct node *node, struct completio
     end_query(cache, node, query, err);
 }
 
-void fetch_done(struct cache *cache, struct node *node, struct completion *call)
-{
+void fetch_done(struct cache *cache, struct node *node, struct completion *call) {
     enum node_query query = node->query;
     struct service_reply *reply = call->reply;
     bool reading = query == NODE_QUERY_FETCH || query == NODE_QUERY_CONFIRM;
@@ -225,21 +214,18 @@ void fetch_done(struct cache *cache, struct node *node, struct completion *call)
     end_query(cache, node, query, err);
 }
 
-static bool evictable(const struct node *node)
-{
+static bool evictable(const struct node *node) {
     return node->r.body && node->r.content == STORE_CONTENT_BASE && !node->handles && !node->dirty_prev &&
            !node->frozen && node->query == NODE_QUERY_NONE;
 }
 
-static int by_use(const void *a, const void *b)
-{
+static int by_use(const void *a, const void *b) {
     const struct node *const *left = a, *const *right = b;
 
     return ((*left)->r.used_at > (*right)->r.used_at) - ((*left)->r.used_at < (*right)->r.used_at);
 }
 
-static void evict_oldest(struct cache *cache, struct node **nodes, size_t count)
-{
+static void evict_oldest(struct cache *cache, struct node **nodes, size_t count) {
     /* A tenth below the bound, so that not every fetch evicts. */
     uint64_t goal = cache->config.cache_size_bytes - cache->config.cache_size_bytes / 10;
 
@@ -254,8 +240,7 @@ static void evict_oldest(struct cache *cache, struct node **nodes, size_t count)
     (void)cache_commit(cache);
 }
 
-void fetch_evict(struct cache *cache)
-{
+void fetch_evict(struct cache *cache) {
     struct node **nodes, *node, *next;
     size_t count = 0;
 
@@ -264,8 +249,7 @@ void fetch_evict(struct cache *cache)
     nodes = calloc(cache->bodies + 1, sizeof(struct node *));
     if (!nodes)
         return;
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    {
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
         if (evictable(node) && count <= cache->bodies)
             nodes[count++] = node;
     }

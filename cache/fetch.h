@@ -10,7 +10,8 @@
 int fetch_await(struct cache *cache, struct node *node, struct cache_waiter *waiter);
 
 /* Starts the node's query unless one is under way. 0 or -ENOMEM. */
-int fetch_start(struct cache *cache, struct node *node, enum node_query query, enum service_priority priority);
+int fetch_start(struct cache *cache, struct node *node, enum node_query query,
+                enum service_priority priority);
 
 struct completion;
 /* The reply to a node's query. */

@@ -27,14 +27,12 @@ struct cache_handle {
     unsigned errors_seen; /* final errors of the node that were reported or older than this open */
 };
 
-static bool wants_write(int flags)
-{
+static bool wants_write(int flags) {
     return (flags & O_ACCMODE) != O_RDONLY || (flags & O_TRUNC);
 }
 
 /* May this open write? (DESIGN.md section 2, lsattr `a`; read-only tokens) */
-static int check_access(const struct cache *cache, const struct node *node, int flags)
-{
+static int check_access(const struct cache *cache, const struct node *node, int flags) {
     if (!wants_write(flags))
         return 0;
     if (cache->link.account == ACCOUNT_READ_ONLY && !node->r.scratch)
@@ -46,15 +44,13 @@ static int check_access(const struct cache *cache, const struct node *node, int 
     return 0;
 }
 
-static bool needs_body(int flags)
-{
+static bool needs_body(int flags) {
     if (flags & O_TRUNC)
         return false;
     return (flags & O_ACCMODE) != O_WRONLY || !(flags & O_APPEND);
 }
 
-static int new_handle(struct cache *cache, struct node *node, int flags, struct cache_opened *out)
-{
+static int new_handle(struct cache *cache, struct node *node, int flags, struct cache_opened *out) {
     struct cache_handle *handle = calloc(1, sizeof(*handle));
 
     if (!handle)
@@ -78,8 +74,7 @@ static int new_handle(struct cache *cache, struct node *node, int flags, struct 
 }
 
 static int open_locked(struct cache *cache, struct node *node, int flags, struct cache_waiter *waiter,
-                       struct cache_opened *out)
-{
+                       struct cache_opened *out) {
     int err = check_access(cache, node, flags);
 
     if (err == 0 && (flags & O_ACCMODE) != O_WRONLY)
@@ -106,8 +101,8 @@ static int open_locked(struct cache *cache, struct node *node, int flags, struct
     return err;
 }
 
-int cache_open(struct cache *cache, uint64_t ino, int flags, struct cache_waiter *waiter, struct cache_opened *out)
-{
+int cache_open(struct cache *cache, uint64_t ino, int flags, struct cache_waiter *waiter,
+               struct cache_opened *out) {
     struct node *node;
     int err = -ENOENT;
 
@@ -122,8 +117,8 @@ int cache_open(struct cache *cache, uint64_t ino, int flags, struct cache_waiter
 }
 
 /* A new file: known here at once, to the service when it has settled. */
-static int make_node(struct cache *cache, struct node *dir, const char *name, mode_t mode, struct node **out)
-{
+static int make_node(struct cache *cache, struct node *dir, const char *name, mode_t mode,
+                     struct node **out) {
     struct store_node rec = {.ino = store_next_number(cache->store), .uid = UINT32_MAX, .gid = UINT32_MAX};
     struct node *node;
     int err;
@@ -154,8 +149,7 @@ static int make_node(struct cache *cache, struct node *dir, const char *name, mo
 }
 
 static int make_locked(struct cache *cache, struct node *dir, const char *name, mode_t mode, int flags,
-                       struct cache_waiter *waiter, struct node **out_node, struct cache_opened *out)
-{
+                       struct cache_waiter *waiter, struct node **out_node, struct cache_opened *out) {
     char clean[NAMES_MAX_SHOWN + 1];
     struct node *node;
     int err;
@@ -184,8 +178,7 @@ static int make_locked(struct cache *cache, struct node *dir, const char *name, 
 }
 
 int cache_make(struct cache *cache, uint64_t dir, const char *name, mode_t mode, int flags,
-               struct cache_waiter *waiter, struct cache_entry *out_entry, struct cache_opened *out)
-{
+               struct cache_waiter *waiter, struct cache_entry *out_entry, struct cache_opened *out) {
     struct node *node = NULL;
     int err;
 
@@ -199,9 +192,8 @@ int cache_make(struct cache *cache, uint64_t dir, const char *name, mode_t mode,
     return err;
 }
 
-int cache_read(struct cache_handle *handle, void *data, size_t size, uint64_t offset, struct cache_waiter *waiter,
-               size_t *out_size)
-{
+int cache_read(struct cache_handle *handle, void *data, size_t size, uint64_t offset,
+               struct cache_waiter *waiter, size_t *out_size) {
     struct cache *cache = handle->cache;
     int64_t count = content_read(cache, handle->node, data, size, offset);
     int err = 0;
@@ -221,8 +213,7 @@ int cache_read(struct cache_handle *handle, void *data, size_t size, uint64_t of
 }
 
 static int write_locked(struct cache *cache, struct cache_handle *handle, const void *data, size_t size,
-                        uint64_t offset, int flags, struct cache_waiter *waiter)
-{
+                        uint64_t offset, int flags, struct cache_waiter *waiter) {
     struct node *node = handle->node;
     int err = check_access(cache, node, O_WRONLY | (flags & O_APPEND));
 
@@ -243,8 +234,7 @@ static int write_locked(struct cache *cache, struct cache_handle *handle, const 
 }
 
 int cache_write(struct cache_handle *handle, const void *data, size_t size, uint64_t offset, int flags,
-                struct cache_waiter *waiter)
-{
+                struct cache_waiter *waiter) {
     int err;
 
     pthread_mutex_lock(&handle->cache->lock);
@@ -254,8 +244,7 @@ int cache_write(struct cache_handle *handle, const void *data, size_t size, uint
 }
 
 /* The final error of the node that this handle has not reported yet. */
-static int sample_error(struct cache_handle *handle)
-{
+static int sample_error(struct cache_handle *handle) {
     struct node *node = handle->node;
 
     if (!handle->wrote || handle->errors_seen == node->error_count)
@@ -264,8 +253,7 @@ static int sample_error(struct cache_handle *handle)
     return node->dirty_prev ? node->last_error : 0; /* saved meanwhile: no error */
 }
 
-int cache_flush(struct cache_handle *handle)
-{
+int cache_flush(struct cache_handle *handle) {
     struct cache *cache = handle->cache;
     int err = 0;
 
@@ -279,15 +267,13 @@ int cache_flush(struct cache_handle *handle)
 }
 
 /* Makes one node's bytes and all commits so far safe from power loss. Called with the lock, which is given up meanwhile. */
-static int sync_local(struct cache *cache, struct node *node)
-{
+static int sync_local(struct cache *cache, struct node *node) {
     int err = content_sync(cache, node);
 
     return err < 0 ? err : sync_log(cache);
 }
 
-static bool can_reach_server(const struct cache *cache, const struct node *node)
-{
+static bool can_reach_server(const struct cache *cache, const struct node *node) {
     enum service_class class_id = node->r.content == STORE_CONTENT_TAIL ? SERVICE_APPEND : SERVICE_WRITE;
     struct service_budget budget;
 
@@ -298,8 +284,7 @@ static bool can_reach_server(const struct cache *cache, const struct node *node)
 }
 
 /* Has a note given up the name of NODE, which has none, so that NODE will take its place? */
-static bool can_adopt(const struct cache *cache, const struct node *node)
-{
+static bool can_adopt(const struct cache *cache, const struct node *node) {
     const struct node *other;
 
     for (other = cache->tree.dirty; other; other = other->dirty_next) {
@@ -313,18 +298,17 @@ static bool can_adopt(const struct cache *cache, const struct node *node)
 }
 
 /* With -o fsync=server: must the service have NODE before fsync returns? */
-static bool awaits_server(const struct cache *cache, const struct node *node)
-{
+static bool awaits_server(const struct cache *cache, const struct node *node) {
     if (cache->config.fsync != CACHE_FSYNC_SERVER || node->r.scratch || !node->dir || !node->dirty_prev)
         return false;
     /* It stays a draft while a writer has it open, also when all of it is there. */
-    if (node->r.id && node->r.content == STORE_CONTENT_DRAFT && !node->frozen && node->saved_change == node->change)
+    if (node->r.id && node->r.content == STORE_CONTENT_DRAFT && !node->frozen &&
+        node->saved_change == node->change)
         return false;
     return node->r.id || can_adopt(cache, node);
 }
 
-static int await_server(struct cache *cache, struct node *node, struct cache_waiter *waiter)
-{
+static int await_server(struct cache *cache, struct node *node, struct cache_waiter *waiter) {
     int64_t left;
 
     if (!awaits_server(cache, node))
@@ -342,8 +326,7 @@ static int await_server(struct cache *cache, struct node *node, struct cache_wai
     return cache_wait_on(cache, &node->waiters, waiter, left < FSYNC_LOOK_MS ? left : FSYNC_LOOK_MS);
 }
 
-int cache_fsync(struct cache_handle *handle, struct cache_waiter *waiter)
-{
+int cache_fsync(struct cache_handle *handle, struct cache_waiter *waiter) {
     struct cache *cache = handle->cache;
     struct node *node = handle->node;
     int err = 0;
@@ -366,14 +349,12 @@ int cache_fsync(struct cache_handle *handle, struct cache_waiter *waiter)
 }
 
 /* The inodes below DIR with bytes that aren't safe yet: their nodes may go while the lock is given up. */
-static int gather_unsynced(struct node *dir, uint64_t **inos, size_t *count)
-{
+static int gather_unsynced(struct node *dir, uint64_t **inos, size_t *count) {
     struct node *node, *next;
     uint64_t *grown;
     int err = 0;
 
-    HASH_ITER(hh_name, dir->children, node, next)
-    {
+    HASH_ITER(hh_name, dir->children, node, next) {
         if (node->unsynced) {
             grown = reallocarray(*inos, *count + 1, sizeof(**inos));
             if (!grown)
@@ -389,8 +370,7 @@ static int gather_unsynced(struct node *dir, uint64_t **inos, size_t *count)
     return 0;
 }
 
-int cache_fsync_dir(struct cache *cache, uint64_t dir_ino)
-{
+int cache_fsync_dir(struct cache *cache, uint64_t dir_ino) {
     struct node *dir, *node;
     uint64_t *inos = NULL;
     size_t count = 0;
@@ -412,8 +392,7 @@ int cache_fsync_dir(struct cache *cache, uint64_t dir_ino)
     return err;
 }
 
-int cache_allocate(struct cache_handle *handle, uint64_t size, struct cache_waiter *waiter)
-{
+int cache_allocate(struct cache_handle *handle, uint64_t size, struct cache_waiter *waiter) {
     struct cache *cache = handle->cache;
     int err;
 
@@ -429,8 +408,7 @@ int cache_allocate(struct cache_handle *handle, uint64_t size, struct cache_wait
     return err;
 }
 
-void cache_close(struct cache_handle *handle)
-{
+void cache_close(struct cache_handle *handle) {
     struct cache *cache = handle->cache;
     struct node *node = handle->node;
 
@@ -451,13 +429,11 @@ void cache_close(struct cache_handle *handle)
     free(handle);
 }
 
-uint64_t cache_handle_ino(const struct cache_handle *handle)
-{
+uint64_t cache_handle_ino(const struct cache_handle *handle) {
     return handle->node->r.ino;
 }
 
-static int resize(struct cache *cache, struct node *node, uint64_t size, struct cache_waiter *waiter)
-{
+static int resize(struct cache *cache, struct node *node, uint64_t size, struct cache_waiter *waiter) {
     int err = check_access(cache, node, O_WRONLY);
 
     if (err == 0 && size > 0 && !content_cached(node))
@@ -469,8 +445,7 @@ static int resize(struct cache *cache, struct node *node, uint64_t size, struct 
     return err;
 }
 
-static void set_times(struct cache *cache, struct node *node, const struct stat *attr, unsigned set)
-{
+static void set_times(struct cache *cache, struct node *node, const struct stat *attr, unsigned set) {
     int64_t now = cache_time_ns(cache);
 
     if (set & CACHE_SET_ATIME_NOW)
@@ -485,8 +460,7 @@ static void set_times(struct cache *cache, struct node *node, const struct stat 
 }
 
 static int setattr_locked(struct cache *cache, struct node *node, const struct stat *attr, unsigned set,
-                          struct cache_handle *handle, struct cache_waiter *waiter)
-{
+                          struct cache_handle *handle, struct cache_waiter *waiter) {
     struct cache_entry now;
     int err;
 
@@ -512,8 +486,7 @@ static int setattr_locked(struct cache *cache, struct node *node, const struct s
 }
 
 int cache_setattr(struct cache *cache, uint64_t ino, const struct stat *attr, unsigned set,
-                  struct cache_handle *handle, struct cache_waiter *waiter, struct cache_entry *out)
-{
+                  struct cache_handle *handle, struct cache_waiter *waiter, struct cache_entry *out) {
     struct node *node;
     int err = -ENOENT;
 

@@ -20,22 +20,21 @@
 #include "cache/owed.h"
 #include "cache/sync.h"
 
-void freeze_key(struct cache *cache, char out[FREEZE_KEY_SIZE])
-{
+void freeze_key(struct cache *cache, char out[FREEZE_KEY_SIZE]) {
     unsigned char raw[16];
 
     cache->clock.random(raw, sizeof(raw), cache->clock.arg);
     raw[6] = (unsigned char)((raw[6] & 0x0f) | 0x40);
     raw[8] = (unsigned char)((raw[8] & 0x3f) | 0x80);
     (void)snprintf(out, FREEZE_KEY_SIZE,
-                   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", raw[0], raw[1], raw[2],
-                   raw[3], raw[4], raw[5], raw[6], raw[7], raw[8], raw[9], raw[10], raw[11], raw[12], raw[13], raw[14],
-                   raw[15]);
+                   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", raw[0], raw[1],
+                   raw[2], raw[3], raw[4], raw[5], raw[6], raw[7], raw[8], raw[9], raw[10], raw[11], raw[12],
+                   raw[13], raw[14], raw[15]);
 }
 
 /* Text of an append from the tail: the range is enough. */
-static int freeze_tail_range(struct node *node, const struct text_append *append, struct store_frozen *frozen)
-{
+static int freeze_tail_range(struct node *node, const struct text_append *append,
+                             struct store_frozen *frozen) {
     frozen->tail_epoch = node->r.tail_epoch;
     frozen->tail_from = node->r.tail_from;
     frozen->tail_to = node->r.tail_from + append->consumed;
@@ -46,8 +45,7 @@ static int freeze_tail_range(struct node *node, const struct text_append *append
 
 /* Text of an append from a draft: the draft may change, so it is copied. */
 static int freeze_draft_part(struct cache *cache, struct node *node, const struct text_append *append,
-                             struct store_frozen *frozen)
-{
+                             struct store_frozen *frozen) {
     char *text;
     int err = owed_read(cache, node, append->text_size, &text);
 
@@ -62,8 +60,7 @@ static int freeze_draft_part(struct cache *cache, struct node *node, const struc
     return err;
 }
 
-static int freeze_append(struct cache *cache, struct node *node, struct store_frozen *frozen)
-{
+static int freeze_append(struct cache *cache, struct node *node, struct store_frozen *frozen) {
     struct text_append append;
 
     if (owed_append(cache, node, &append) != TEXT_APPEND)
@@ -73,8 +70,7 @@ static int freeze_append(struct cache *cache, struct node *node, struct store_fr
     return freeze_draft_part(cache, node, &append, frozen);
 }
 
-static int freeze_whole(struct cache *cache, struct node *node, struct store_frozen *frozen)
-{
+static int freeze_whole(struct cache *cache, struct node *node, struct store_frozen *frozen) {
     struct owed_snapshot snapshot;
     int err = content_cached(node) ? owed_snapshot(cache, node, node->writers > 0, &snapshot) : -EAGAIN;
 
@@ -93,8 +89,7 @@ static int freeze_whole(struct cache *cache, struct node *node, struct store_fro
 }
 
 /* The folder that want names, as the service knows it. */
-static int freeze_place(struct cache *cache, const struct node *node, struct store_frozen *frozen)
-{
+static int freeze_place(struct cache *cache, const struct node *node, struct store_frozen *frozen) {
     if (node->dir == cache->tree.root) {
         frozen->place = SERVICE_PLACE_ROOT;
         return 0;
@@ -106,8 +101,8 @@ static int freeze_place(struct cache *cache, const struct node *node, struct sto
     return 0;
 }
 
-static int freeze_patch(struct cache *cache, struct node *node, unsigned fields, struct store_frozen *frozen)
-{
+static int freeze_patch(struct cache *cache, struct node *node, unsigned fields,
+                        struct store_frozen *frozen) {
     int err = 0;
 
     frozen->op = SERVICE_OP_PATCH;
@@ -119,8 +114,8 @@ static int freeze_patch(struct cache *cache, struct node *node, unsigned fields,
     return err;
 }
 
-static int fill(struct cache *cache, struct node *node, const struct plan_step *step, struct store_frozen *frozen)
-{
+static int fill(struct cache *cache, struct node *node, const struct plan_step *step,
+                struct store_frozen *frozen) {
     char temporary[NAMES_MAX_SHOWN + 1];
     const char *title = step->title;
     int err;
@@ -168,8 +163,7 @@ static int fill(struct cache *cache, struct node *node, const struct plan_step *
 }
 
 int freeze_step(struct cache *cache, struct node *node, const struct plan_step *step, const char *key,
-                unsigned position)
-{
+                unsigned position) {
     struct store_frozen *frozen = calloc(1, sizeof(*frozen));
     int err = frozen ? tree_set_string(&frozen->key, key) : -ENOMEM;
 
@@ -177,7 +171,8 @@ int freeze_step(struct cache *cache, struct node *node, const struct plan_step *
         frozen->ino = node->r.ino;
         frozen->position = position;
         frozen->note_id = node->r.id;
-        frozen->append_only = node->r.want_locked && node->r.append_born && node->r.content == STORE_CONTENT_TAIL;
+        frozen->append_only =
+            node->r.want_locked && node->r.append_born && node->r.content == STORE_CONTENT_TAIL;
         frozen->base_updated_at = node->r.updated_at;
         frozen->base_size = node->r.base_size;
         frozen->first_sent_ms = frozen->last_sent_ms = cache_time_ns(cache) / 1000000;
@@ -204,8 +199,7 @@ int freeze_step(struct cache *cache, struct node *node, const struct plan_step *
     return 0;
 }
 
-int freeze_text(struct cache *cache, struct node *node, char **out)
-{
+int freeze_text(struct cache *cache, struct node *node, char **out) {
     const struct store_frozen *frozen = node->frozen;
     char *text;
     int err;
@@ -227,8 +221,7 @@ int freeze_text(struct cache *cache, struct node *node, char **out)
     return 0;
 }
 
-static bool has_text(const struct store_frozen *frozen)
-{
+static bool has_text(const struct store_frozen *frozen) {
     switch (frozen->op) {
     case SERVICE_OP_PATCH:
         return (frozen->fields & PLAN_CONTENT) != 0;
@@ -243,8 +236,7 @@ static bool has_text(const struct store_frozen *frozen)
 }
 
 /* Texts in body files are loaded when the lock is given up (sync.c); those in the tail are read now. */
-static int give_text(struct cache *cache, struct node *node, struct completion *call, size_t index)
-{
+static int give_text(struct cache *cache, struct node *node, struct completion *call, size_t index) {
     const struct store_frozen *frozen = node->frozen;
 
     call->rows[index].text.size = frozen->text_size;
@@ -254,8 +246,7 @@ static int give_text(struct cache *cache, struct node *node, struct completion *
     return frozen->body ? 0 : freeze_text(cache, node, &call->texts[index]);
 }
 
-static int fill_row(struct completion *call, const struct store_frozen *frozen, size_t index)
-{
+static int fill_row(struct completion *call, const struct store_frozen *frozen, size_t index) {
     struct service_row *row = &call->rows[index];
     int err = tree_set_string(&call->titles[index], frozen->title);
 
@@ -265,8 +256,7 @@ static int fill_row(struct completion *call, const struct store_frozen *frozen, 
     return err;
 }
 
-static int fill_call(struct cache *cache, struct completion *call, struct node **nodes, size_t count)
-{
+static int fill_call(struct cache *cache, struct completion *call, struct node **nodes, size_t count) {
     const struct store_frozen *first = nodes[0]->frozen;
     int err = 0;
 
@@ -286,8 +276,7 @@ static int fill_call(struct cache *cache, struct completion *call, struct node *
 }
 
 /* The next run must know when the last attempt began. */
-static int note_attempt(struct cache *cache, struct node **nodes, size_t count)
-{
+static int note_attempt(struct cache *cache, struct node **nodes, size_t count) {
     int64_t now = cache_time_ns(cache) / 1000000;
 
     cache_begin(cache);
@@ -298,8 +287,7 @@ static int note_attempt(struct cache *cache, struct node **nodes, size_t count)
     return cache_commit(cache);
 }
 
-int freeze_send(struct cache *cache, struct node **nodes, size_t count)
-{
+int freeze_send(struct cache *cache, struct node **nodes, size_t count) {
     struct completion *call = sync_call_create(cache, CALL_FROZEN, count);
     int err = call ? fill_call(cache, call, nodes, count) : -ENOMEM;
 
@@ -316,8 +304,7 @@ int freeze_send(struct cache *cache, struct node **nodes, size_t count)
     return 0;
 }
 
-void freeze_erase(struct cache *cache, struct node *node)
-{
+void freeze_erase(struct cache *cache, struct node *node) {
     struct store_frozen *frozen = node->frozen;
 
     if (!frozen)

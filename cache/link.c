@@ -11,8 +11,7 @@
 
 enum { LINK_PAUSE_MS = 500, LINK_PAUSE_MAX_MS = 15000 };
 
-const char *link_account_name(enum account_state state)
-{
+const char *link_account_name(enum account_state state) {
     switch (state) {
     case ACCOUNT_OK:
         return "ok";
@@ -28,8 +27,7 @@ const char *link_account_name(enum account_state state)
     return "unknown";
 }
 
-static void pause_link(struct cache *cache)
-{
+static void pause_link(struct cache *cache) {
     struct link *link = &cache->link;
     int64_t pause = link->failures < 6 ? (int64_t)LINK_PAUSE_MS << link->failures : LINK_PAUSE_MAX_MS;
 
@@ -40,14 +38,14 @@ static void pause_link(struct cache *cache)
     link->retry_at_ms = cache_now_ms(cache) + pause;
 }
 
-static void set_account(struct cache *cache, enum account_state state, const char *message)
-{
+static void set_account(struct cache *cache, enum account_state state, const char *message) {
     if (cache->link.account == state)
         return;
     if (state == ACCOUNT_OK && cache->link.account != ACCOUNT_UNKNOWN)
         cache_log(cache, LOG_NOTICE, "the service accepts the token again");
     else if (state == ACCOUNT_READ_ONLY)
-        cache_log(cache, LOG_WARNING, "the token may only read, so nothing can be changed: %s", message ? message : "");
+        cache_log(cache, LOG_WARNING, "the token may only read, so nothing can be changed: %s",
+                  message ? message : "");
     else if (state != ACCOUNT_OK)
         cache_log(cache, LOG_ERR, "the service refuses the token: %s", message ? message : "");
     cache->link.account = state;
@@ -55,8 +53,7 @@ static void set_account(struct cache *cache, enum account_state state, const cha
     pthread_cond_broadcast(&cache->wake);
 }
 
-static void refused(struct cache *cache, const struct service_reply *reply, bool write)
-{
+static void refused(struct cache *cache, const struct service_reply *reply, bool write) {
     if (reply->error == SERVICE_ERROR_UNAUTHENTICATED) {
         set_account(cache, ACCOUNT_UNAUTHENTICATED, reply->message);
         pause_link(cache);
@@ -70,13 +67,13 @@ static void refused(struct cache *cache, const struct service_reply *reply, bool
     }
 }
 
-void link_heard(struct cache *cache, const struct service_reply *reply, bool write)
-{
+void link_heard(struct cache *cache, const struct service_reply *reply, bool write) {
     struct link *link = &cache->link;
 
     if (reply->status == 0 && reply->outcome != SERVICE_OK) {
         if (link->state == LINK_ONLINE)
-            cache_log(cache, LOG_WARNING, "the service can't be reached: %s", reply->message ? reply->message : "");
+            cache_log(cache, LOG_WARNING, "the service can't be reached: %s",
+                      reply->message ? reply->message : "");
         link->state = LINK_OFFLINE;
         pause_link(cache);
         pthread_cond_broadcast(&cache->wake);
@@ -98,14 +95,12 @@ void link_heard(struct cache *cache, const struct service_reply *reply, bool wri
         set_account(cache, ACCOUNT_OK, NULL);
 }
 
-void link_writable(struct cache *cache)
-{
+void link_writable(struct cache *cache) {
     if (cache->link.account == ACCOUNT_READ_ONLY || cache->link.account == ACCOUNT_UNKNOWN)
         set_account(cache, ACCOUNT_OK, NULL);
 }
 
-void link_retry_now(struct cache *cache)
-{
+void link_retry_now(struct cache *cache) {
     cache->link.retry_at_ms = 0;
     cache->link.failures = 0;
     if (cache->link.account != ACCOUNT_OK)

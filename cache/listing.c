@@ -13,7 +13,7 @@
 
 struct listing_entry {
     uint64_t ino;
-    uint32_t name;  /* offset into names */
+    uint32_t name; /* offset into names */
     bool directory;
 };
 
@@ -23,8 +23,7 @@ struct cache_listing {
     char *names;
 };
 
-static int copy_children(const struct node *dir, struct cache_listing *listing)
-{
+static int copy_children(const struct node *dir, struct cache_listing *listing) {
     const struct node *node;
     size_t count = 0, bytes = 0, at = 0;
 
@@ -49,8 +48,8 @@ static int copy_children(const struct node *dir, struct cache_listing *listing)
     return 0;
 }
 
-int cache_list(struct cache *cache, uint64_t dir_ino, struct cache_waiter *waiter, struct cache_listing **out)
-{
+int cache_list(struct cache *cache, uint64_t dir_ino, struct cache_waiter *waiter,
+               struct cache_listing **out) {
     struct cache_listing *listing = calloc(1, sizeof(*listing));
     struct node *dir;
     int err = listing ? 0 : -ENOMEM;
@@ -72,14 +71,12 @@ int cache_list(struct cache *cache, uint64_t dir_ino, struct cache_waiter *waite
     return 0;
 }
 
-size_t cache_listing_count(const struct cache_listing *listing)
-{
+size_t cache_listing_count(const struct cache_listing *listing) {
     return listing->count;
 }
 
 const char *cache_listing_name(const struct cache_listing *listing, size_t index, uint64_t *out_ino,
-                               bool *out_directory)
-{
+                               bool *out_directory) {
     if (index >= listing->count)
         return NULL;
     *out_ino = listing->entries[index].ino;
@@ -88,8 +85,7 @@ const char *cache_listing_name(const struct cache_listing *listing, size_t index
 }
 
 int cache_listing_entry(struct cache *cache, const struct cache_listing *listing, size_t index,
-                        struct cache_entry *out)
-{
+                        struct cache_entry *out) {
     struct node *node;
     int err = -ENOENT;
 
@@ -107,8 +103,7 @@ int cache_listing_entry(struct cache *cache, const struct cache_listing *listing
     return err;
 }
 
-void cache_listing_destroy(struct cache_listing *listing)
-{
+void cache_listing_destroy(struct cache_listing *listing) {
     if (!listing)
         return;
     free(listing->entries);

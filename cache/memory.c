@@ -8,8 +8,7 @@
 
 #include <stdlib.h>
 
-void *memory_must(size_t size)
-{
+void *memory_must(size_t size) {
     void *memory = malloc(size);
 
     if (!memory)

@@ -23,8 +23,7 @@
 #include "cache/pull.h"
 #include "cache/readahead.h"
 
-bool news_same_version(const struct node *node, const struct service_note *note)
-{
+bool news_same_version(const struct node *node, const struct service_note *note) {
     if ((note->has & SERVICE_HAS_UPDATED) && note->updated_at != node->r.updated_at)
         return false;
     if ((note->has & SERVICE_HAS_SIZE) && note->byte_size != node->r.base_size)
@@ -36,8 +35,7 @@ bool news_same_version(const struct node *node, const struct service_note *note)
 }
 
 /* Name and folder as the service tells them. */
-static int apply_place(struct cache *cache, struct node *node, const struct service_note *note)
-{
+static int apply_place(struct cache *cache, struct node *node, const struct service_note *note) {
     bool follow = place_follows(node) || !node->r.base_shown;
     struct node *dir;
     int err = place_set_name(cache, node, note->filename, NULL);
@@ -51,8 +49,7 @@ static int apply_place(struct cache *cache, struct node *node, const struct serv
     return err;
 }
 
-static void apply_flags(struct node *node, const struct service_note *note)
-{
+static void apply_flags(struct node *node, const struct service_note *note) {
     node->r.rich = note->rich;
     if (note->has & SERVICE_HAS_APPEND_ONLY)
         node->r.locked = note->append_only;
@@ -60,8 +57,7 @@ static void apply_flags(struct node *node, const struct service_note *note)
         node->r.encrypted = note->client_encrypted;
 }
 
-static void apply_version(struct node *node, const struct service_note *note)
-{
+static void apply_version(struct node *node, const struct service_note *note) {
     if (note->has & SERVICE_HAS_UPDATED)
         node->r.updated_at = note->updated_at;
     else if (note->last_appended_at > node->r.updated_at)
@@ -75,8 +71,7 @@ static void apply_version(struct node *node, const struct service_note *note)
 }
 
 /* Times of a remote version: the service's, strictly upwards. */
-static void apply_times(struct cache *cache, struct node *node)
-{
+static void apply_times(struct cache *cache, struct node *node) {
     int64_t remote = node->r.updated_at * 1000000000;
 
     if (!node->r.updated_at)
@@ -91,15 +86,13 @@ static void apply_times(struct cache *cache, struct node *node)
 }
 
 /* What a writer has before him stays as it is until he closes it (DESIGN.md section 3, "Merging"). */
-static void pin(struct cache *cache, struct node *node)
-{
+static void pin(struct cache *cache, struct node *node) {
     if (node->pinned && node->writers && node->r.content == STORE_CONTENT_BASE && node->r.body)
         (void)content_draft(cache, node, false);
 }
 
 /* A version whose body isn't here yet. */
-static void apply_cold_version(struct cache *cache, struct node *node, const struct service_note *note)
-{
+static void apply_cold_version(struct cache *cache, struct node *node, const struct service_note *note) {
     bool open;
 
     pin(cache, node);
@@ -122,8 +115,7 @@ static void apply_cold_version(struct cache *cache, struct node *node, const str
 
 /* A local file without base has the name under which a note appears: they are the same file from now on. Appends
  * go behind what the note has; a rewrite has no ancestor and ends in a conflict copy (reconcile.c). */
-static struct node *meet_local(struct cache *cache, const struct service_note *note)
-{
+static struct node *meet_local(struct cache *cache, const struct service_note *note) {
     struct node *dir = place_shown_folder(cache, place_folder(cache, note->folder_id));
     char shown[NAMES_MAX_SHOWN + 1];
     struct node *node;
@@ -139,16 +131,14 @@ static struct node *meet_local(struct cache *cache, const struct service_note *n
     return node;
 }
 
-static struct node *new_note(struct cache *cache)
-{
+static struct node *new_note(struct cache *cache) {
     struct store_node rec = {.uid = UINT32_MAX, .gid = UINT32_MAX, .base_size = -1};
 
     rec.ino = store_next_number(cache->store);
     return rec.ino ? tree_add(&cache->tree, &rec) : NULL;
 }
 
-static int add_note(struct cache *cache, const struct service_note *note)
-{
+static int add_note(struct cache *cache, const struct service_note *note) {
     struct node *node = meet_local(cache, note);
     bool local = node != NULL;
     int err;
@@ -181,8 +171,7 @@ static int add_note(struct cache *cache, const struct service_note *note)
 }
 
 /* May the note be the answer to a create of ours that is still open? Then the reply will tell. */
-static bool may_be_ours(struct cache *cache, const struct service_note *note)
-{
+static bool may_be_ours(struct cache *cache, const struct service_note *note) {
     struct node *node;
 
     for (node = cache->tree.dirty; node; node = node->dirty_next) {
@@ -196,16 +185,14 @@ static bool may_be_ours(struct cache *cache, const struct service_note *note)
 }
 
 static bool must_defer(struct cache *cache, const struct node *node, const struct service_note *item,
-                       uint64_t sequence)
-{
+                       uint64_t sequence) {
     if (!node)
         return may_be_ours(cache, item);
     return node->frozen || node->own_change > sequence;
 }
 
 /* The next poll must tell of the item again, unless it is older than what is known. */
-static void hold_mark(struct cache *cache, const struct node *node, const struct service_note *item)
-{
+static void hold_mark(struct cache *cache, const struct node *node, const struct service_note *item) {
     if (node && item->updated_at < node->r.updated_at)
         return;
     if (item->updated_at && item->updated_at < cache->pull.mark)
@@ -213,8 +200,7 @@ static void hold_mark(struct cache *cache, const struct node *node, const struct
     cache->pull.mark_held = true;
 }
 
-static bool is_known(const struct node *node, const struct service_note *item)
-{
+static bool is_known(const struct node *node, const struct service_note *item) {
     if ((item->has & SERVICE_HAS_APPEND_ONLY) && node->r.locked != item->append_only)
         return false;
     if ((item->has & SERVICE_HAS_FOLDER) && node->r.base_folder != item->folder_id)
@@ -223,8 +209,7 @@ static bool is_known(const struct node *node, const struct service_note *item)
            news_same_version(node, item);
 }
 
-int news_item(struct cache *cache, const struct service_note *item, uint64_t sequence)
-{
+int news_item(struct cache *cache, const struct service_note *item, uint64_t sequence) {
     struct node *node = tree_find_note(&cache->tree, item->id);
     int err = 0;
 
@@ -246,14 +231,12 @@ int news_item(struct cache *cache, const struct service_note *item, uint64_t seq
     return err < 0 ? err : cache_save(cache, node);
 }
 
-static bool is_settled(const struct service_note *note, int64_t date)
-{
+static bool is_settled(const struct service_note *note, int64_t date) {
     return (note->has & SERVICE_HAS_UPDATED) && date > note->updated_at + 1;
 }
 
-int news_full(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date,
-              bool ours)
-{
+int news_full(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+              int64_t date, bool ours) {
     bool known = news_same_version(node, note), had_body = node->r.body != 0;
     bool same = known && had_body && number && node->r.body_size == note->body_size;
     int err = apply_place(cache, node, note);
@@ -266,8 +249,8 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
         node->r.base_size = (int64_t)note->body_size;
     node->read_at_ms = cache_now_ms(cache);
     node->r.inexact = (note->has & SERVICE_HAS_BODY) && !note->body_exact;
-    node->r.settled = is_settled(note, date) || (ours && !cache->pull.sizeless) ||
-                       (same && node->reread && !date);
+    node->r.settled =
+        is_settled(note, date) || (ours && !cache->pull.sizeless) || (same && node->reread && !date);
     node->reread = same;
     if (number) {
         bool equal = false;
@@ -289,8 +272,7 @@ int news_full(struct cache *cache, struct node *node, const struct service_note 
     return err < 0 ? err : cache_save(cache, node);
 }
 
-static void hide(struct cache *cache, struct node *node)
-{
+static void hide(struct cache *cache, struct node *node) {
     struct node *dir = node->dir;
     char name[NAMES_MAX_SHOWN + 1];
 
@@ -303,12 +285,10 @@ static void hide(struct cache *cache, struct node *node)
 }
 
 /* Notes of a folder that is gone are in the root now. */
-static void empty_folder(struct cache *cache, struct node *folder)
-{
+static void empty_folder(struct cache *cache, struct node *folder) {
     struct node *node, *next;
 
-    HASH_ITER(hh_name, folder->children, node, next)
-    {
+    HASH_ITER(hh_name, folder->children, node, next) {
         if (node->r.id && place_follows(node)) {
             node->r.base_folder = 0;
             node->r.base_dir = cache->tree.root->r.ino;
@@ -316,8 +296,7 @@ static void empty_folder(struct cache *cache, struct node *folder)
             (void)cache_save(cache, node);
         }
     }
-    HASH_ITER(hh_ino, cache->tree.by_ino, node, next)
-    {
+    HASH_ITER(hh_ino, cache->tree.by_ino, node, next) {
         if (node->r.id && !node->r.folder && node->r.base_dir == folder->r.ino) {
             node->r.base_folder = 0;
             node->r.base_dir = cache->tree.root->r.ino;
@@ -326,8 +305,7 @@ static void empty_folder(struct cache *cache, struct node *folder)
     }
 }
 
-void news_gone(struct cache *cache, struct node *node)
-{
+void news_gone(struct cache *cache, struct node *node) {
     bool changed = node->r.content != STORE_CONTENT_BASE || node->children;
 
     cache_begin(cache);
@@ -336,7 +314,8 @@ void news_gone(struct cache *cache, struct node *node)
         changed = node->children != NULL;
     }
     /* Local edit against remote delete: it is made again. */
-    if (changed && node->dir && !node->r.folder && !content_cached(node) && node->r.content == STORE_CONTENT_TAIL)
+    if (changed && node->dir && !node->r.folder && !content_cached(node) &&
+        node->r.content == STORE_CONTENT_TAIL)
         cache_log(cache, LOG_NOTICE, "a note was deleted elsewhere; its unsent lines become a new note");
     if (!changed && node->dir)
         hide(cache, node);
@@ -355,8 +334,7 @@ void news_gone(struct cache *cache, struct node *node)
 }
 
 /* A local folder of this name is the same one from now on. */
-static struct node *meet_local_folder(struct cache *cache, const struct service_folder *folder)
-{
+static struct node *meet_local_folder(struct cache *cache, const struct service_folder *folder) {
     struct node *node = tree_folder_named(&cache->tree, folder->name, NULL);
 
     if (!node || node->r.id)
@@ -366,23 +344,21 @@ static struct node *meet_local_folder(struct cache *cache, const struct service_
 }
 
 /* May the folder be the answer to a create of ours that is still open? Then the reply will tell. */
-static bool folder_may_be_ours(const struct cache *cache, const char *name)
-{
+static bool folder_may_be_ours(const struct cache *cache, const char *name) {
     char key[NAMES_KEY_SIZE], asked[NAMES_KEY_SIZE];
     const struct node *node;
 
     if (names_fold(name, key) < 0)
         return false;
     for (node = cache->tree.folder_list; node; node = node->folder_next) {
-        if (node->frozen && !node->r.id && node->frozen->title && names_fold(node->frozen->title, asked) == 0 &&
-            strcmp(key, asked) == 0)
+        if (node->frozen && !node->r.id && node->frozen->title &&
+            names_fold(node->frozen->title, asked) == 0 && strcmp(key, asked) == 0)
             return true;
     }
     return false;
 }
 
-static int apply_folder(struct cache *cache, const struct service_folder *folder)
-{
+static int apply_folder(struct cache *cache, const struct service_folder *folder) {
     struct node *node = tree_find_folder(&cache->tree, folder->id);
     struct store_node rec = {.folder = true, .uid = UINT32_MAX, .gid = UINT32_MAX, .base_size = -1};
     bool follow = true;
@@ -422,8 +398,7 @@ static int apply_folder(struct cache *cache, const struct service_folder *folder
     return err < 0 ? err : cache_save(cache, node);
 }
 
-static bool is_listed(const struct service_reply *reply, int64_t id)
-{
+static bool is_listed(const struct service_reply *reply, int64_t id) {
     for (size_t i = 0; i < reply->folder_count; i++) {
         if (reply->folders[i].id == id)
             return true;
@@ -432,19 +407,17 @@ static bool is_listed(const struct service_reply *reply, int64_t id)
 }
 
 /* Is the note shown in the root only because its folder wasn't there? */
-static bool is_stray(const struct cache *cache, const struct node *node, const struct node *folder)
-{
+static bool is_stray(const struct cache *cache, const struct node *node, const struct node *folder) {
     return node->dir == cache->tree.root && node->r.base_dir == folder->r.ino && !node->dirty_prev &&
            node->r.base_shown && strcmp(node->r.name, node->r.base_shown) == 0;
 }
 
-void news_rehome(struct cache *cache)
-{
+void news_rehome(struct cache *cache) {
     struct node *node, *next;
 
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    {
-        struct node *folder = node->r.base_folder ? tree_find_folder(&cache->tree, node->r.base_folder) : NULL;
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
+        struct node *folder =
+            node->r.base_folder ? tree_find_folder(&cache->tree, node->r.base_folder) : NULL;
         bool stray = folder && is_stray(cache, node, folder);
 
         if (!folder || !folder->dir || (folder->r.ino == node->r.base_dir && !stray))
@@ -458,16 +431,14 @@ void news_rehome(struct cache *cache)
     }
 }
 
-int news_folders(struct cache *cache, const struct service_reply *reply)
-{
+int news_folders(struct cache *cache, const struct service_reply *reply) {
     struct node *node, *next;
     int err = 0;
 
     cache_begin(cache);
     for (size_t i = 0; i < reply->folder_count && err == 0; i++)
         err = apply_folder(cache, &reply->folders[i]);
-    HASH_ITER(hh_id, cache->tree.folder_by_id, node, next)
-    {
+    HASH_ITER(hh_id, cache->tree.folder_by_id, node, next) {
         if (!node->frozen && !reply->partial && !is_listed(reply, node->r.id))
             news_gone(cache, node);
     }

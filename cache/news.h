@@ -8,8 +8,8 @@
 int news_item(struct cache *cache, const struct service_note *item, uint64_t sequence);
 /* A full note about NODE: its metadata, and its body, stored in body file NUMBER (0: none came). DATE: the reply's, 0 unknown. OURS: it
  * answers our own write, times stay ours. */
-int news_full(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date,
-              bool ours);
+int news_full(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+              int64_t date, bool ours);
 /* The note or folder is no longer on the service. */
 void news_gone(struct cache *cache, struct node *node);
 /* The complete list of folders. */

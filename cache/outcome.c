@@ -28,8 +28,7 @@ enum { DOUBT_MS = 30000, BACKOFF_MS = 250, BACKOFF_MAX_MS = 30000, CONFLICT_MS =
 
 /* --- common ends --- */
 
-static void finish(struct cache *cache, struct node *node)
-{
+static void finish(struct cache *cache, struct node *node) {
     freeze_erase(cache, node);
     node->own_change = ++cache->pull.sequence;
     node->failures = 0;
@@ -37,8 +36,7 @@ static void finish(struct cache *cache, struct node *node)
     (void)cache_save(cache, node);
 }
 
-void outcome_thaw(struct cache *cache, struct node *node)
-{
+void outcome_thaw(struct cache *cache, struct node *node) {
     cache_begin(cache);
     freeze_erase(cache, node);
     node->checked = false;
@@ -47,12 +45,11 @@ void outcome_thaw(struct cache *cache, struct node *node)
     cache_kick(cache);
 }
 
-void outcome_park(struct cache *cache, struct node *node, int error, const char *code, const char *message)
-{
+void outcome_park(struct cache *cache, struct node *node, int error, const char *code, const char *message) {
     char *path = cache_path(node);
 
-    cache_log(cache, LOG_ERR, "%s: the service refused it: %s (%s)", path ? path : "?", message ? message : "",
-              code);
+    cache_log(cache, LOG_ERR, "%s: the service refused it: %s (%s)", path ? path : "?",
+              message ? message : "", code);
     free(path);
     cache_begin(cache);
     freeze_erase(cache, node);
@@ -68,16 +65,14 @@ void outcome_park(struct cache *cache, struct node *node, int error, const char 
 
 /* --- success --- */
 
-static uint64_t known_size(const struct node *node)
-{
+static uint64_t known_size(const struct node *node) {
     if (node->r.body)
         return node->r.body_size;
     return node->r.base_size >= 0 ? (uint64_t)node->r.base_size : UINT64_MAX;
 }
 
 /* byte_size that the receipt of an append must show; -1 when it can't be known. */
-static int64_t predict(const struct cache *cache, const struct node *node, size_t text_size)
-{
+static int64_t predict(const struct cache *cache, const struct node *node, size_t text_size) {
     uint64_t size = node->r.id ? known_size(node) : 0;
 
     if (size == UINT64_MAX)
@@ -91,8 +86,7 @@ static int64_t predict(const struct cache *cache, const struct node *node, size_
     return -1;
 }
 
-static void learn_limits(struct cache *cache, const struct service_receipt *receipt)
-{
+static void learn_limits(struct cache *cache, const struct service_receipt *receipt) {
     if (receipt->byte_size >= 0 && receipt->bytes_remaining >= 0 &&
         receipt->byte_size + receipt->bytes_remaining > 0)
         cache->note_cap = receipt->byte_size + receipt->bytes_remaining;
@@ -102,8 +96,7 @@ static void learn_limits(struct cache *cache, const struct service_receipt *rece
         cache->storage_cap = receipt->storage_cap;
 }
 
-static void learn_rule(struct cache *cache, const struct node *node, size_t text_size, int64_t size_after)
-{
+static void learn_rule(struct cache *cache, const struct node *node, size_t text_size, int64_t size_after) {
     enum text_rule rule;
     uint64_t before = known_size(node);
 
@@ -119,22 +112,19 @@ static void learn_rule(struct cache *cache, const struct node *node, size_t text
 }
 
 /* A version that we made is no news to a rewrite or delete that waits. */
-static void pass_ancestor(struct node *node)
-{
+static void pass_ancestor(struct node *node) {
     if (node->r.content != STORE_CONTENT_DRAFT && node->dir)
         return;
     node->r.ancestor_updated_at = node->r.updated_at;
     node->r.ancestor_bytes = node->r.base_size;
 }
 
-static bool is_from_draft(const struct node *node)
-{
+static bool is_from_draft(const struct node *node) {
     return node->frozen->body && node->r.content == STORE_CONTENT_DRAFT;
 }
 
 /* The body isn't what we thought: somebody else wrote, too. What we sent is still no news to the draft it came from. */
-static void lose_body(struct cache *cache, struct node *node, const char *text, size_t size)
-{
+static void lose_body(struct cache *cache, struct node *node, const char *text, size_t size) {
     bool from_draft = is_from_draft(node), wanted = node->r.body && node->handles;
 
     if (from_draft && node->r.body) {
@@ -151,8 +141,7 @@ static void lose_body(struct cache *cache, struct node *node, const char *text, 
 
 /* Base after our append of TEXT. */
 static void advance(struct cache *cache, struct node *node, const char *text, size_t size,
-                    const struct service_receipt *receipt)
-{
+                    const struct service_receipt *receipt) {
     int64_t expected;
 
     learn_rule(cache, node, size, receipt->byte_size);
@@ -177,16 +166,14 @@ static void advance(struct cache *cache, struct node *node, const char *text, si
 }
 
 /* Without memory for its names a node gets no base, and the reply counts as lost: the same request gets the same one. */
-static void lose_reply(struct cache *cache, struct node *node)
-{
+static void lose_reply(struct cache *cache, struct node *node) {
     tree_set_id(&cache->tree, node, 0);
     node->tried_at_ms = cache_now_ms(cache);
     node->retry_at_ms = node->tried_at_ms + BACKOFF_MS;
 }
 
 /* A node that has just got its note. */
-static int give_base(struct cache *cache, struct node *node, int64_t id, const char *filename)
-{
+static int give_base(struct cache *cache, struct node *node, int64_t id, const char *filename) {
     const struct store_frozen *frozen = node->frozen;
     struct node *folder = NULL;
     struct node *twin = tree_find_note(&cache->tree, id);
@@ -207,14 +194,12 @@ static int give_base(struct cache *cache, struct node *node, int64_t id, const c
     return -ENOMEM;
 }
 
-static void consume(struct cache *cache, struct node *node)
-{
+static void consume(struct cache *cache, struct node *node) {
     if (node->frozen->tail_to)
         base_consume_tail(cache, node, node->frozen->tail_to);
 }
 
-static void appended(struct cache *cache, struct node *node, const struct service_receipt *receipt)
-{
+static void appended(struct cache *cache, struct node *node, const struct service_receipt *receipt) {
     const struct store_frozen *frozen = node->frozen;
     size_t size = frozen->text_size;
     bool based = node->r.id != 0;
@@ -243,8 +228,7 @@ out:
     free(text);
 }
 
-void outcome_appended(struct cache *cache, struct node *node)
-{
+void outcome_appended(struct cache *cache, struct node *node) {
     struct service_receipt receipt = {
         .id = node->r.id, .byte_size = -1, .bytes_remaining = -1, .storage_used = -1, .storage_cap = -1};
 
@@ -254,8 +238,7 @@ void outcome_appended(struct cache *cache, struct node *node)
 }
 
 /* Did the service store just what was sent? (API.md C21) */
-static bool stored_as_sent(struct cache *cache, struct node *node, const struct service_note *note)
-{
+static bool stored_as_sent(struct cache *cache, struct node *node, const struct service_note *note) {
     const struct store_frozen *frozen = node->frozen;
     char *text;
     bool same;
@@ -269,10 +252,11 @@ static bool stored_as_sent(struct cache *cache, struct node *node, const struct 
     return same;
 }
 
-void outcome_made(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date)
-{
+void outcome_made(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                  int64_t date) {
     struct store_frozen *frozen = node->frozen;
-    bool content = frozen->op == SERVICE_OP_PATCH ? (frozen->fields & PLAN_CONTENT) != 0 : frozen->op != SERVICE_OP_MOVE;
+    bool content =
+        frozen->op == SERVICE_OP_PATCH ? (frozen->fields & PLAN_CONTENT) != 0 : frozen->op != SERVICE_OP_MOVE;
     bool as_sent = content && frozen->body && stored_as_sent(cache, node, note);
     struct service_note made = *note;
 
@@ -311,8 +295,7 @@ void outcome_made(struct cache *cache, struct node *node, const struct service_n
     cache_wake_all(&node->waiters, 0);
 }
 
-void outcome_deleted(struct cache *cache, struct node *node)
-{
+void outcome_deleted(struct cache *cache, struct node *node) {
     cache_begin(cache);
     if (node->r.folder)
         cache->pull.folder_change = ++cache->pull.sequence;
@@ -328,8 +311,7 @@ void outcome_deleted(struct cache *cache, struct node *node)
     cache_wake_all(&node->waiters, 0);
 }
 
-static void folder_made(struct cache *cache, struct node *node, const struct service_reply *reply)
-{
+static void folder_made(struct cache *cache, struct node *node, const struct service_reply *reply) {
     const struct service_folder *folder = &reply->folders[0];
     struct node *twin = tree_find_folder(&cache->tree, folder->id);
     bool based = node->r.id != 0;
@@ -352,15 +334,13 @@ static void folder_made(struct cache *cache, struct node *node, const struct ser
 }
 
 /* 2xx without what is there now (API.md C29): to be read. */
-static void unclear(struct cache *cache, struct node *node)
-{
+static void unclear(struct cache *cache, struct node *node) {
     node->tried_at_ms = cache_now_ms(cache);
     node->in_doubt = true;
     node->retry_at_ms = cache_now_ms(cache) + BACKOFF_MS;
 }
 
-static void succeeded(struct cache *cache, struct node *node, struct completion *call, size_t index)
-{
+static void succeeded(struct cache *cache, struct node *node, struct completion *call, size_t index) {
     struct service_reply *reply = call->reply;
 
     switch ((enum service_op)node->frozen->op) {
@@ -394,25 +374,21 @@ static void succeeded(struct cache *cache, struct node *node, struct completion 
 /* --- refusal --- */
 
 /* The account is the matter: nothing is parked, all waits. */
-static bool is_account_matter(const struct service_reply *reply)
-{
+static bool is_account_matter(const struct service_reply *reply) {
     return reply->error == SERVICE_ERROR_UNAUTHENTICATED || reply->error == SERVICE_ERROR_FORBIDDEN;
 }
 
-static bool is_create(const struct store_frozen *frozen)
-{
+static bool is_create(const struct store_frozen *frozen) {
     return frozen->op == SERVICE_OP_CREATE || frozen->op == SERVICE_OP_BULK;
 }
 
 /* A whole batch was refused because of one row: halves find the row in log2 steps. */
-static void split_batch(struct cache *cache, struct node *node, size_t count)
-{
+static void split_batch(struct cache *cache, struct node *node, size_t count) {
     node->batch_max = (uint8_t)(count > 2 ? (count + 1) / 2 : 1);
     outcome_thaw(cache, node);
 }
 
-static void now_locked(struct cache *cache, struct node *node, bool rich)
-{
+static void now_locked(struct cache *cache, struct node *node, bool rich) {
     cache_begin(cache);
     node->r.locked = !rich;
     node->r.rich = rich;
@@ -424,16 +400,14 @@ static void now_locked(struct cache *cache, struct node *node, bool rich)
 }
 
 /* The service has something under this name that we have not seen: look, then decide anew. */
-static int refusal_errno(const struct node *node, const struct service_reply *reply)
-{
+static int refusal_errno(const struct node *node, const struct service_reply *reply) {
     if (reply->error == SERVICE_ERROR_INVALID && node->frozen->title)
         return node->frozen->text_size == 0 && node->frozen->op == SERVICE_OP_PATCH ? -EINVAL : -EEXIST;
     return service_error_errno(reply->error);
 }
 
 /* Something that the request names is gone: the note or the folder. */
-static void not_found(struct cache *cache, struct node *node)
-{
+static void not_found(struct cache *cache, struct node *node) {
     int op = node->frozen->op;
     bool placed = node->frozen->place == SERVICE_PLACE_FOLDER;
 
@@ -456,8 +430,7 @@ static void not_found(struct cache *cache, struct node *node)
 }
 
 /* An earlier attempt is still at work (API.md C4); or another version encoded it: read, then a new key. */
-static void key_conflict(struct cache *cache, struct node *node)
-{
+static void key_conflict(struct cache *cache, struct node *node) {
     node->retry_at_ms = cache_now_ms(cache) + CONFLICT_MS;
     if (node->tried_at_ms && cache_now_ms(cache) - node->tried_at_ms < DOUBT_MS)
         return;
@@ -465,8 +438,7 @@ static void key_conflict(struct cache *cache, struct node *node)
     node->in_doubt = true;
 }
 
-static void refused(struct cache *cache, struct node *node, struct completion *call)
-{
+static void refused(struct cache *cache, struct node *node, struct completion *call) {
     struct service_reply *reply = call->reply;
     int op = node->frozen->op;
 
@@ -485,19 +457,20 @@ static void refused(struct cache *cache, struct node *node, struct completion *c
         not_found(cache, node);
     } else if (op == SERVICE_OP_BULK && call->ino_count > 1) {
         split_batch(cache, node, call->ino_count);
-    } else if ((reply->error == SERVICE_ERROR_LOCKED || reply->error == SERVICE_ERROR_TYPE) && op == SERVICE_OP_PATCH) {
+    } else if ((reply->error == SERVICE_ERROR_LOCKED || reply->error == SERVICE_ERROR_TYPE) &&
+               op == SERVICE_OP_PATCH) {
         now_locked(cache, node, reply->error == SERVICE_ERROR_TYPE);
     } else {
         cache->pull.poll_wanted |= reply->error == SERVICE_ERROR_INVALID;
         cache->pull.folders_wanted |= reply->error == SERVICE_ERROR_INVALID && node->r.folder;
-        outcome_park(cache, node, refusal_errno(node, reply), service_error_code(reply->error), reply->message);
+        outcome_park(cache, node, refusal_errno(node, reply), service_error_code(reply->error),
+                     reply->message);
     }
 }
 
 /* --- no answer --- */
 
-static void unanswered(struct cache *cache, struct node *node, const struct service_reply *reply)
-{
+static void unanswered(struct cache *cache, struct node *node, const struct service_reply *reply) {
     int64_t pause = node->failures < 7 ? (int64_t)BACKOFF_MS << node->failures : BACKOFF_MAX_MS;
     bool overwrites = node->frozen->op == SERVICE_OP_PATCH || node->frozen->op == SERVICE_OP_DELETE;
 
@@ -517,8 +490,7 @@ static void unanswered(struct cache *cache, struct node *node, const struct serv
         node->in_doubt = true;
 }
 
-static void node_done(struct cache *cache, struct node *node, struct completion *call, size_t index)
-{
+static void node_done(struct cache *cache, struct node *node, struct completion *call, size_t index) {
     node->in_flight = false;
     switch (call->reply->outcome) {
     case SERVICE_OK:
@@ -534,8 +506,7 @@ static void node_done(struct cache *cache, struct node *node, struct completion 
     }
 }
 
-void outcome_done(struct cache *cache, struct completion *call)
-{
+void outcome_done(struct cache *cache, struct completion *call) {
     cache->frozen_in_flight--;
     cache_begin(cache);
     for (size_t i = 0; i < call->ino_count; i++) {
@@ -552,8 +523,7 @@ void outcome_done(struct cache *cache, struct completion *call)
 
 /* --- agreement --- */
 
-static bool agrees(const struct node *node)
-{
+static bool agrees(const struct node *node) {
     if (!node->dir)
         return node->r.id == 0;
     if (node->r.scratch)
@@ -565,8 +535,7 @@ static bool agrees(const struct node *node)
     return node->r.folder || (node->r.content == STORE_CONTENT_BASE && node->r.dir == node->r.base_dir);
 }
 
-bool outcome_settle(struct cache *cache, struct node *node)
-{
+bool outcome_settle(struct cache *cache, struct node *node) {
     if (node->frozen || node->query == NODE_QUERY_CHECK || node->query == NODE_QUERY_RESOLVE)
         return false;
     if (node->r.content == STORE_CONTENT_TAIL && node->r.id && node->tail && content_unsent(node) == 0)
@@ -589,8 +558,7 @@ bool outcome_settle(struct cache *cache, struct node *node)
     return true;
 }
 
-static int flush_error(struct cache *cache)
-{
+static int flush_error(struct cache *cache) {
     struct node *node;
 
     for (node = cache->tree.dirty; node; node = node->dirty_next) {
@@ -600,8 +568,7 @@ static int flush_error(struct cache *cache)
     return 0;
 }
 
-void outcome_flush_waiters(struct cache *cache)
-{
+void outcome_flush_waiters(struct cache *cache) {
     if (cache->owing == 0) {
         cache->draining = cache->closing;
         cache_wake_all(&cache->flush_waiters, flush_error(cache));

@@ -9,7 +9,8 @@ void outcome_done(struct cache *cache, struct completion *call);
 
 /* The node's frozen PATCH or create is known to have made NOTE, whose body is in body file NUMBER (0: it is the text sent): applies and
  * forgets it. */
-void outcome_made(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number, int64_t date);
+void outcome_made(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
+                  int64_t date);
 /* The node's frozen append is known to have happened; nothing else is known. */
 void outcome_appended(struct cache *cache, struct node *node);
 /* The node's frozen DELETE is known to have happened. */

@@ -13,13 +13,12 @@
 #include "cache/content.h"
 
 enum {
-    OWED_CALL_BYTES = 256 * 1024,   /* most text in one append call */
-    OWED_LEARN_BYTES = 64 * 1024,   /* bodies up to this size are fetched to learn how they end */
+    OWED_CALL_BYTES = 256 * 1024, /* most text in one append call */
+    OWED_LEARN_BYTES = 64 * 1024, /* bodies up to this size are fetched to learn how they end */
     OWED_PATIENCE_MS = 2000,
 };
 
-bool owed_impatient(struct cache *cache, const struct node *node, int64_t *out_at_ms)
-{
+bool owed_impatient(struct cache *cache, const struct node *node, int64_t *out_at_ms) {
     int64_t at = node->quiet_at_ms + OWED_PATIENCE_MS;
 
     if (node->hurry || cache->draining)
@@ -28,8 +27,7 @@ bool owed_impatient(struct cache *cache, const struct node *node, int64_t *out_a
     return !node->writers && cache_now_ms(cache) >= at;
 }
 
-static uint64_t added_bytes(struct node *node)
-{
+static uint64_t added_bytes(struct node *node) {
     uint64_t base = content_base_size(node);
 
     if (node->r.content == STORE_CONTENT_DRAFT)
@@ -37,8 +35,7 @@ static uint64_t added_bytes(struct node *node)
     return content_unsent(node);
 }
 
-int owed_read(struct cache *cache, struct node *node, size_t size, char **out)
-{
+int owed_read(struct cache *cache, struct node *node, size_t size, char **out) {
     char *data = malloc(size + 1);
     int err = data ? content_open_written(cache, node) : -ENOMEM;
 
@@ -55,8 +52,7 @@ int owed_read(struct cache *cache, struct node *node, size_t size, char **out)
     return 0;
 }
 
-static struct text_tail situation(struct cache *cache, const struct node *node)
-{
+static struct text_tail situation(struct cache *cache, const struct node *node) {
     int64_t at;
     struct text_tail tail = {
         .end = node->r.id ? (enum text_end)node->r.end : TEXT_END_EMPTY,
@@ -82,8 +78,7 @@ static struct text_tail situation(struct cache *cache, const struct node *node)
     return tail;
 }
 
-enum text_how owed_append(struct cache *cache, struct node *node, struct text_append *out)
-{
+enum text_how owed_append(struct cache *cache, struct node *node, struct text_append *out) {
     struct text_tail tail = situation(cache, node);
     uint64_t added = added_bytes(node);
     size_t size = added > 2 * OWED_CALL_BYTES ? 2 * OWED_CALL_BYTES : (size_t)added;
@@ -98,16 +93,14 @@ enum text_how owed_append(struct cache *cache, struct node *node, struct text_ap
     return how;
 }
 
-bool owed_has_line(struct cache *cache, struct node *node)
-{
+bool owed_has_line(struct cache *cache, struct node *node) {
     struct text_append append;
 
     return content_unsent(node) > 0 && owed_append(cache, node, &append) == TEXT_APPEND;
 }
 
 /* Does the draft begin with what base shows? */
-static bool continues_base(struct cache *cache, struct node *node)
-{
+static bool continues_base(struct cache *cache, struct node *node) {
     uint64_t shown = content_base_size(node);
     bool equal = false;
     char last = '\n';
@@ -122,8 +115,7 @@ static bool continues_base(struct cache *cache, struct node *node)
 }
 
 /* Size and exactness of the stored form of the first SIZE bytes of FILE. */
-static int stored_form(const struct body *file, uint64_t size, struct owed_snapshot *out)
-{
+static int stored_form(const struct body *file, uint64_t size, struct owed_snapshot *out) {
     char last[2] = {0};
     size_t count = size < 2 ? (size_t)size : 2;
     int err = count ? body_read(file, size - count, last, count) : 0;
@@ -135,20 +127,19 @@ static int stored_form(const struct body *file, uint64_t size, struct owed_snaps
 
 /* Would the service store the draft just as it stores base? Then only how it is shown differs: with or without the
  * final newline. */
-static bool stores_like_base(struct cache *cache, struct node *node, bool *out_exact)
-{
+static bool stores_like_base(struct cache *cache, struct node *node, bool *out_exact) {
     struct owed_snapshot form = {0};
     bool equal = false;
 
-    if (content_open(cache, node) < 0 || !node->r.body || stored_form(node->draft, node->draft_size, &form) < 0)
+    if (content_open(cache, node) < 0 || !node->r.body ||
+        stored_form(node->draft, node->draft_size, &form) < 0)
         return false;
     *out_exact = form.exact;
     return form.size == node->r.body_size &&
            body_equal(node->body, 0, node->draft, 0, form.size, &equal) == 0 && equal;
 }
 
-static enum plan_body draft_relation(struct cache *cache, struct node *node)
-{
+static enum plan_body draft_relation(struct cache *cache, struct node *node) {
     struct text_append append;
     bool exact;
 
@@ -162,13 +153,13 @@ static enum plan_body draft_relation(struct cache *cache, struct node *node)
         return PLAN_BODY_REWRITE;
     if (added_bytes(node) == 0)
         return PLAN_BODY_SAME;
-    if (owed_append(cache, node, &append) == TEXT_APPEND && (append.consumed == added_bytes(node) || node->r.locked))
+    if (owed_append(cache, node, &append) == TEXT_APPEND &&
+        (append.consumed == added_bytes(node) || node->r.locked))
         return PLAN_BODY_APPEND;
     return PLAN_BODY_REWRITE;
 }
 
-static enum plan_body tail_relation(struct cache *cache, struct node *node, bool *out_learn)
-{
+static enum plan_body tail_relation(struct cache *cache, struct node *node, bool *out_learn) {
     struct text_append append;
 
     switch (owed_append(cache, node, &append)) {
@@ -186,8 +177,7 @@ static enum plan_body tail_relation(struct cache *cache, struct node *node, bool
     return PLAN_BODY_SAME;
 }
 
-enum plan_body owed_relation(struct cache *cache, struct node *node, bool *out_learn)
-{
+enum plan_body owed_relation(struct cache *cache, struct node *node, bool *out_learn) {
     *out_learn = false;
     switch (node->r.content) {
     case STORE_CONTENT_DRAFT:
@@ -200,8 +190,7 @@ enum plan_body owed_relation(struct cache *cache, struct node *node, bool *out_l
     return node->r.id ? PLAN_BODY_SAME : PLAN_BODY_REWRITE;
 }
 
-int owed_snapshot(struct cache *cache, struct node *node, bool lines, struct owed_snapshot *out)
-{
+int owed_snapshot(struct cache *cache, struct node *node, bool lines, struct owed_snapshot *out) {
     struct owed_snapshot snapshot = {0};
     struct text_append append;
     struct body *file = NULL;

@@ -26,21 +26,19 @@
 
 enum {
     HEAD_PAGE = 20,
-    MARK_BACK_S = 2,          /* timestamps have a resolution of 1 s */
+    MARK_BACK_S = 2, /* timestamps have a resolution of 1 s */
     FOLDERS_TTLS = 6,
-    RETRY_MS = 250,           /* after a failed poll, doubled up to */
+    RETRY_MS = 250, /* after a failed poll, doubled up to */
     RETRY_MAX_MS = 15000,
-    FIRST_FAILURES = 5,       /* before those who wait for the first list of all are told */
+    FIRST_FAILURES = 5, /* before those who wait for the first list of all are told */
 };
 
-bool pull_is_small(const struct cache *cache)
-{
+bool pull_is_small(const struct cache *cache) {
     return HASH_CNT(hh_id, cache->tree.note_by_id) <= SERVICE_PAGE_MAX;
 }
 
 /* The ttl in force: it stretches as the window of reads empties. */
-static int64_t current_ttl(struct cache *cache)
-{
+static int64_t current_ttl(struct cache *cache) {
     struct service_budget budget;
     int64_t ttl = cache->config.ttl_ms;
 
@@ -52,34 +50,28 @@ static int64_t current_ttl(struct cache *cache)
     return budget.remaining * 3 < budget.limit ? ttl * 2 : ttl;
 }
 
-static bool is_due(struct cache *cache)
-{
+static bool is_due(struct cache *cache) {
     const struct pull *pull = &cache->pull;
 
     return pull->polled_at_ms == INT64_MIN || cache_now_ms(cache) - pull->polled_at_ms >= current_ttl(cache);
 }
 
-static bool known_offline(const struct cache *cache)
-{
+static bool known_offline(const struct cache *cache) {
     return cache->link.state == LINK_OFFLINE || cache->identity != IDENTITY_TRUSTED ||
-           cache->link.account == ACCOUNT_UNAUTHENTICATED ||
-           cache->link.account == ACCOUNT_FORBIDDEN;
+           cache->link.account == ACCOUNT_UNAUTHENTICATED || cache->link.account == ACCOUNT_FORBIDDEN;
 }
 
 /* A poll that has been under way for so long is not awaited by others as well. */
-static bool is_slow(const struct pull *pull, int64_t now)
-{
+static bool is_slow(const struct pull *pull, int64_t now) {
     return pull->polling && now - pull->poll_sent_ms >= CACHE_AWAIT_MS;
 }
 
-static bool folders_due(struct cache *cache)
-{
+static bool folders_due(struct cache *cache) {
     return cache_now_ms(cache) - cache->pull.folders_sent_ms >= current_ttl(cache);
 }
 
 /* Nothing is known yet: waits for the first list, however long it takes. */
-static int await_first_list(struct cache *cache, struct cache_waiter *waiter)
-{
+static int await_first_list(struct cache *cache, struct cache_waiter *waiter) {
     if (known_offline(cache))
         return cache->link.account == ACCOUNT_UNAUTHENTICATED ? -EACCES : -ETIMEDOUT;
     if (!waiter)
@@ -91,8 +83,7 @@ static int await_first_list(struct cache *cache, struct cache_waiter *waiter)
 }
 
 /* The sync thread is woken once for all that want the same: a walk over thousands of files does. */
-static void want_news(struct cache *cache, bool poll, bool folders)
-{
+static void want_news(struct cache *cache, bool poll, bool folders) {
     struct pull *pull = &cache->pull;
 
     poll = poll && !pull->poll_wanted && (pull->listed || !pull->sweeping);
@@ -103,8 +94,7 @@ static void want_news(struct cache *cache, bool poll, bool folders)
         cache_kick(cache);
 }
 
-static int await_news(struct cache *cache, bool folders, struct cache_waiter *waiter)
-{
+static int await_news(struct cache *cache, bool folders, struct cache_waiter *waiter) {
     struct pull *pull = &cache->pull;
     int64_t now = cache_now_ms(cache);
     bool due = is_due(cache);
@@ -124,23 +114,19 @@ static int await_news(struct cache *cache, bool folders, struct cache_waiter *wa
                          pull->polling ? pull->poll_sent_ms + CACHE_AWAIT_MS - now : CACHE_AWAIT_MS);
 }
 
-int pull_await(struct cache *cache, struct cache_waiter *waiter)
-{
+int pull_await(struct cache *cache, struct cache_waiter *waiter) {
     return await_news(cache, false, waiter);
 }
 
-int pull_await_name(struct cache *cache, const struct node *dir, struct cache_waiter *waiter)
-{
+int pull_await_name(struct cache *cache, const struct node *dir, struct cache_waiter *waiter) {
     return await_news(cache, dir == cache->tree.root, waiter);
 }
 
-bool pull_is_slow(struct cache *cache)
-{
+bool pull_is_slow(struct cache *cache) {
     return is_slow(&cache->pull, cache_now_ms(cache));
 }
 
-int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter)
-{
+int pull_await_directory(struct cache *cache, struct node *dir, struct cache_waiter *waiter) {
     int64_t now = cache_now_ms(cache);
     int err = await_news(cache, dir == cache->tree.root, waiter);
 
@@ -159,11 +145,13 @@ int pull_await_directory(struct cache *cache, struct node *dir, struct cache_wai
         return 0;
     if (dir->query != NODE_QUERY_NONE)
         return cache_wait_on(cache, &dir->waiters, waiter, (int64_t)waiter->mark - now);
-    return cache->pull.confirming ? cache_wait_on(cache, &cache->pull.waiters, waiter, (int64_t)waiter->mark - now) : 0;
+    return cache->pull.confirming
+               ? cache_wait_on(cache, &cache->pull.waiters, waiter, (int64_t)waiter->mark - now)
+               : 0;
 }
 
-void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit, unsigned offset)
-{
+void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit,
+              unsigned offset) {
     static const struct service_reply unsent = {.outcome = SERVICE_UNSENT};
     struct completion *call = sync_call_create(cache, kind, 1);
 
@@ -183,19 +171,17 @@ void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, 
     sync_call_queue(cache, call);
 }
 
-static void ask_head(struct cache *cache)
-{
+static void ask_head(struct cache *cache) {
     unsigned limit = pull_is_small(cache) || cache->pull.widened ? SERVICE_PAGE_MAX : HEAD_PAGE;
 
     pull_ask(cache, CALL_POLL, SERVICE_SORT_UPDATED, limit, cache->pull.poll.offset);
 }
 
-static void start_poll(struct cache *cache)
-{
+static void start_poll(struct cache *cache) {
     struct pull *pull = &cache->pull;
 
-    if (pull->probe_failed || (cache->link.account == ACCOUNT_READ_ONLY &&
-                               cache_now_ms(cache) >= cache->link.retry_at_ms))
+    if (pull->probe_failed ||
+        (cache->link.account == ACCOUNT_READ_ONLY && cache_now_ms(cache) >= cache->link.retry_at_ms))
         pull->probed = pull->probe_failed = false;
     pull->poll_wanted = false;
     pull->polling = true;
@@ -206,8 +192,7 @@ static void start_poll(struct cache *cache)
     ask_head(cache);
 }
 
-static void start_folders(struct cache *cache)
-{
+static void start_folders(struct cache *cache) {
     struct completion *call = sync_call_create(cache, CALL_FOLDERS, 1);
 
     if (!call)
@@ -220,8 +205,7 @@ static void start_folders(struct cache *cache)
 }
 
 /* A harmless PATCH of a note that can't exist: a token that may write gets not_found, another forbidden. */
-static void start_probe(struct cache *cache)
-{
+static void start_probe(struct cache *cache) {
     struct completion *call = sync_call_create(cache, CALL_PROBE, 1);
 
     if (!call)
@@ -231,13 +215,12 @@ static void start_probe(struct cache *cache)
     sync_call_queue(cache, call);
 }
 
-bool pull_is_active(struct cache *cache)
-{
-    return cache->pull.called_at_ms && cache_now_ms(cache) - cache->pull.called_at_ms < (int64_t)cache->config.ttl_ms;
+bool pull_is_active(struct cache *cache) {
+    return cache->pull.called_at_ms &&
+           cache_now_ms(cache) - cache->pull.called_at_ms < (int64_t)cache->config.ttl_ms;
 }
 
-void pull_tick(struct cache *cache, int64_t *out_at_ms)
-{
+void pull_tick(struct cache *cache, int64_t *out_at_ms) {
     struct pull *pull = &cache->pull;
 
     if (known_offline(cache) && cache_now_ms(cache) < cache->link.retry_at_ms) {
@@ -261,16 +244,14 @@ void pull_tick(struct cache *cache, int64_t *out_at_ms)
         pull->refreshing = false;
 }
 
-static int reply_error(const struct service_reply *reply)
-{
+static int reply_error(const struct service_reply *reply) {
     if (reply->outcome == SERVICE_OK)
         return 0;
     return reply->outcome == SERVICE_REFUSED ? service_error_errno(reply->error) : -ETIMEDOUT;
 }
 
 /* Whoever waits goes on when nothing that it may wait for is under way. */
-static void wake_waiters(struct cache *cache, int error)
-{
+static void wake_waiters(struct cache *cache, int error) {
     struct pull *pull = &cache->pull;
 
     if (error == 0 && (!pull->listed || pull->polling || pull->poll_wanted || pull->listing_folders ||
@@ -279,16 +260,14 @@ static void wake_waiters(struct cache *cache, int error)
     cache_wake_all(&pull->waiters, error);
 }
 
-void pull_confirmed(struct cache *cache)
-{
+void pull_confirmed(struct cache *cache) {
     cache->pull.confirming--;
     if (!cache->pull.confirming)
         place_unclash(cache);
     wake_waiters(cache, 0);
 }
 
-void pull_failed(struct cache *cache, const struct service_reply *reply)
-{
+void pull_failed(struct cache *cache, const struct service_reply *reply) {
     struct pull *pull = &cache->pull;
     int64_t pause = pull->failures < 6 ? (int64_t)RETRY_MS << pull->failures : RETRY_MAX_MS;
 
@@ -299,8 +278,7 @@ void pull_failed(struct cache *cache, const struct service_reply *reply)
         wake_waiters(cache, pull->error);
 }
 
-static void advance_mark(struct cache *cache)
-{
+static void advance_mark(struct cache *cache) {
     struct pull *pull = &cache->pull;
     char text[24];
 
@@ -315,8 +293,7 @@ static void advance_mark(struct cache *cache)
     (void)cache_commit(cache);
 }
 
-static void finish_poll(struct cache *cache)
-{
+static void finish_poll(struct cache *cache) {
     struct pull *pull = &cache->pull;
 
     pull->polling = false;
@@ -333,8 +310,7 @@ static void finish_poll(struct cache *cache)
 }
 
 /* Must older items be looked at as well? */
-static bool must_widen(const struct pull *pull, const struct service_reply *reply)
-{
+static bool must_widen(const struct pull *pull, const struct service_reply *reply) {
     const struct service_note *last = reply->note_count ? &reply->notes[reply->note_count - 1] : NULL;
 
     if (!last || !(last->has & SERVICE_HAS_UPDATED) || !pull->mark)
@@ -342,8 +318,7 @@ static bool must_widen(const struct pull *pull, const struct service_reply *repl
     return last->updated_at >= pull->mark - MARK_BACK_S;
 }
 
-void pull_poll_done(struct cache *cache, const struct completion *call)
-{
+void pull_poll_done(struct cache *cache, const struct completion *call) {
     struct pull *pull = &cache->pull;
     const struct service_reply *reply = call->reply;
     bool small = pull_is_small(cache) && call->call.limit == SERVICE_PAGE_MAX, last;
@@ -375,8 +350,7 @@ void pull_poll_done(struct cache *cache, const struct completion *call)
     finish_poll(cache);
 }
 
-void pull_listed(struct cache *cache)
-{
+void pull_listed(struct cache *cache) {
     struct pull *pull = &cache->pull;
 
     pull->listed = true;
@@ -392,8 +366,7 @@ void pull_listed(struct cache *cache)
     pthread_cond_broadcast(&cache->wake);
 }
 
-void pull_folders_done(struct cache *cache, const struct completion *call)
-{
+void pull_folders_done(struct cache *cache, const struct completion *call) {
     struct pull *pull = &cache->pull;
 
     pull->listing_folders = false;
@@ -410,8 +383,7 @@ void pull_folders_done(struct cache *cache, const struct completion *call)
     wake_waiters(cache, 0);
 }
 
-void pull_probe_done(struct cache *cache, const struct completion *call)
-{
+void pull_probe_done(struct cache *cache, const struct completion *call) {
     const struct service_reply *reply = call->reply;
 
     cache->pull.probe_answered = true;

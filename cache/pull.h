@@ -24,7 +24,8 @@ bool pull_is_small(const struct cache *cache);
 /* A note that a list missed has been asked for. */
 void pull_confirmed(struct cache *cache);
 /* For sweep.c: asks for a page; a page failed; the first complete list has been read. */
-void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit, unsigned offset);
+void pull_ask(struct cache *cache, enum call_kind kind, enum service_sort sort, unsigned limit,
+              unsigned offset);
 void pull_failed(struct cache *cache, const struct service_reply *reply);
 void pull_listed(struct cache *cache);
 

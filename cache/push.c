@@ -27,12 +27,12 @@
 #include "cache/resolve.h"
 
 enum {
-    PUSH_PARALLEL = 12,              /* frozen requests in flight: reads must find room too */
+    PUSH_PARALLEL = 12, /* frozen requests in flight: reads must find room too */
     PUSH_BATCH_BYTES = 4 * 1024 * 1024,
-    PUSH_OPEN_MS = 30000,            /* a rewrite held open goes after this long */
+    PUSH_OPEN_MS = 30000, /* a rewrite held open goes after this long */
     PUSH_PLAN_SHARE = 5,
-    PUSH_BURST_SETTLES = 4,          /* new files wait for each other this many settle times at most */
-    CHECK_VALID_MS = 500,            /* a check counts for what leaves right after it */
+    PUSH_BURST_SETTLES = 4, /* new files wait for each other this many settle times at most */
+    CHECK_VALID_MS = 500,   /* a check counts for what leaves right after it */
 };
 
 #define PACE_BURST 10.0
@@ -44,20 +44,18 @@ struct round {
     struct plan_note *notes;
     struct plan_folder *folders;
     size_t note_count, folder_count;
-    int64_t burst_ms;                /* last change or close of any file or folder that is still to be made */
-    int64_t room[SERVICE_CLASSES];   /* calls that may leave now */
-    bool blocked;                    /* offline or refused: nothing may leave now */
+    int64_t burst_ms;              /* last change or close of any file or folder that is still to be made */
+    int64_t room[SERVICE_CLASSES]; /* calls that may leave now */
+    bool blocked;                  /* offline or refused: nothing may leave now */
 };
 
-static void wake_at(struct round *round, int64_t at_ms)
-{
+static void wake_at(struct round *round, int64_t at_ms) {
     if (at_ms < round->at_ms)
         round->at_ms = at_ms;
 }
 
 /* True, and the alarm set, while AT_MS is still ahead. */
-static bool is_ahead(struct round *round, int64_t at_ms)
-{
+static bool is_ahead(struct round *round, int64_t at_ms) {
     if (at_ms <= round->now)
         return false;
     if (at_ms != INT64_MAX)
@@ -68,8 +66,7 @@ static bool is_ahead(struct round *round, int64_t at_ms)
 /* --- when a change has settled --- */
 
 /* Files made one after the other (cp, tar) settle together, so that they go in one call; within bounds. */
-static bool holds_new(struct round *round, const struct node *node)
-{
+static bool holds_new(struct round *round, const struct node *node) {
     int64_t settle = round->cache->config.settle_ms;
     int64_t bound = node->quiet_at_ms + PUSH_BURST_SETTLES * settle;
     int64_t due = round->burst_ms + settle;
@@ -77,8 +74,7 @@ static bool holds_new(struct round *round, const struct node *node)
     return is_ahead(round, due < bound ? due : bound);
 }
 
-static bool holds_create(struct round *round, struct node *node)
-{
+static bool holds_create(struct round *round, struct node *node) {
     int64_t settle = round->cache->config.settle_ms;
 
     if (node->hurry)
@@ -92,8 +88,7 @@ static bool holds_create(struct round *round, struct node *node)
     return !node->line_at_ms || is_ahead(round, node->line_at_ms + settle);
 }
 
-static bool holds_name(struct round *round, struct node *node)
-{
+static bool holds_name(struct round *round, struct node *node) {
     struct cache *cache = round->cache;
     int64_t settle = cache->config.settle_ms;
 
@@ -106,8 +101,7 @@ static bool holds_name(struct round *round, struct node *node)
     return is_ahead(round, node->quiet_at_ms + settle);
 }
 
-static bool holds_body(struct round *round, struct node *node)
-{
+static bool holds_body(struct round *round, struct node *node) {
     struct cache *cache = round->cache;
 
     if (cache->draining || node->hurry)
@@ -118,8 +112,7 @@ static bool holds_body(struct round *round, struct node *node)
 }
 
 /* Written so far, a file that is still open may hold what no text has: a hole, half a character. */
-static bool is_unfinished(struct cache *cache, struct node *node)
-{
+static bool is_unfinished(struct cache *cache, struct node *node) {
     if (!node->writers || content_check(cache, node) == 0)
         return false;
     node->bad_text = false;
@@ -130,8 +123,7 @@ static bool is_unfinished(struct cache *cache, struct node *node)
 
 /* --- pacing of appends to one note --- */
 
-static bool paces(struct round *round, struct node *node)
-{
+static bool paces(struct round *round, struct node *node) {
     double gained = (double)(round->now - node->paced_at_ms) * PACE_RATE / 1000.0;
 
     if (!node->paced_at_ms || node->pace + gained > PACE_BURST)
@@ -147,8 +139,7 @@ static bool paces(struct round *round, struct node *node)
 
 /* --- describing nodes to the planner --- */
 
-static bool is_busy(struct round *round, struct node *node)
-{
+static bool is_busy(struct round *round, struct node *node) {
     if (node->frozen || node->query == NODE_QUERY_CHECK || node->query == NODE_QUERY_RESOLVE)
         return true;
     if (node->r.error || node->bad_text)
@@ -157,16 +148,14 @@ static bool is_busy(struct round *round, struct node *node)
 }
 
 /* A glued line that only had to be ended: the newline is shown anyway from now on. */
-static void end_glued_line(struct cache *cache, struct node *node)
-{
+static void end_glued_line(struct cache *cache, struct node *node) {
     node->r.exact = false;
     if (node->r.content == STORE_CONTENT_TAIL)
         base_consume_tail(cache, node, node->r.tail_from + 1);
     (void)cache_save(cache, node);
 }
 
-static enum plan_body describe_body(struct round *round, struct node *node)
-{
+static enum plan_body describe_body(struct round *round, struct node *node) {
     struct cache *cache = round->cache;
     struct text_append append;
     enum plan_body relation;
@@ -202,8 +191,7 @@ static enum plan_body describe_body(struct round *round, struct node *node)
     return relation;
 }
 
-static void describe_note(struct round *round, struct node *node)
-{
+static void describe_note(struct round *round, struct node *node) {
     struct plan_note *note = &round->notes[round->note_count++];
     bool gone = !node->dir || node->delete_now;
 
@@ -247,8 +235,7 @@ static void describe_note(struct round *round, struct node *node)
     note->body = note->hold_body ? PLAN_BODY_REWRITE : describe_body(round, node);
 }
 
-static void describe_folder(struct round *round, struct node *node)
-{
+static void describe_folder(struct round *round, struct node *node) {
     struct plan_folder *folder = &round->folders[round->folder_count++];
 
     *folder = (struct plan_folder){
@@ -264,22 +251,21 @@ static void describe_folder(struct round *round, struct node *node)
 }
 
 /* Counts the dirty nodes and finds the end of the burst. */
-static size_t survey(struct round *round)
-{
+static size_t survey(struct round *round) {
     const struct node *node;
     size_t count = 0;
 
     round->burst_ms = INT64_MIN / 2;
     for (node = round->cache->tree.dirty; node; node = node->dirty_next) {
         count++;
-        if (!node->r.id && node->dir && !node->r.scratch && !node->frozen && node->quiet_at_ms > round->burst_ms)
+        if (!node->r.id && node->dir && !node->r.scratch && !node->frozen &&
+            node->quiet_at_ms > round->burst_ms)
             round->burst_ms = node->quiet_at_ms;
     }
     return count;
 }
 
-static int describe(struct round *round)
-{
+static int describe(struct round *round) {
     struct node *node, *next;
     size_t count = survey(round);
 
@@ -309,25 +295,21 @@ static int describe(struct round *round)
 
 /* --- carrying out steps --- */
 
-static enum service_class step_class(enum plan_op op)
-{
+static enum service_class step_class(enum plan_op op) {
     return op == PLAN_APPEND || op == PLAN_APPEND_CREATE ? SERVICE_APPEND : SERVICE_WRITE;
 }
 
 /* Overwriting and deleting need a look at the service's version just before. */
-static bool needs_check(const struct plan_step *step)
-{
+static bool needs_check(const struct plan_step *step) {
     return step->op == PLAN_PATCH || step->op == PLAN_DELETE || step->op == PLAN_FOLDER_DELETE;
 }
 
-static void move_to_end(struct cache *cache, struct node *node)
-{
+static void move_to_end(struct cache *cache, struct node *node) {
     tree_mark_clean(&cache->tree, node);
     tree_mark_dirty(&cache->tree, node);
 }
 
-static void start_failed(struct round *round, struct node *node, int err)
-{
+static void start_failed(struct round *round, struct node *node, int err) {
     if (err != -EAGAIN)
         cache_log(round->cache, LOG_ERR, "cannot prepare a request: %s", strerrordesc_np(-err));
     node->checked = false;
@@ -335,8 +317,7 @@ static void start_failed(struct round *round, struct node *node, int err)
     wake_at(round, node->retry_at_ms);
 }
 
-static void start_step(struct round *round, struct node *node, const struct plan_step *step)
-{
+static void start_step(struct round *round, struct node *node, const struct plan_step *step) {
     struct cache *cache = round->cache;
     char key[FREEZE_KEY_SIZE];
     int err;
@@ -364,8 +345,7 @@ static void start_step(struct round *round, struct node *node, const struct plan
 }
 
 /* All steps of one batch: one call. */
-static size_t start_batch(struct round *round, const struct plan *plan, size_t first)
-{
+static size_t start_batch(struct round *round, const struct plan *plan, size_t first) {
     struct cache *cache = round->cache;
     struct node *nodes[PLAN_BATCH_MAX];
     char key[FREEZE_KEY_SIZE];
@@ -394,15 +374,15 @@ static size_t start_batch(struct round *round, const struct plan *plan, size_t f
     return i;
 }
 
-static void carry_out(struct round *round, const struct plan *plan)
-{
+static void carry_out(struct round *round, const struct plan *plan) {
     struct cache *cache = round->cache;
 
     for (size_t i = 0; i < plan->count;) {
         const struct plan_step *step = &plan->steps[i];
         struct node *node = tree_find(&cache->tree, step->ino);
-        bool may = node && step->after == SIZE_MAX && round->room[step_class(step->op)] > 0 && !node->frozen &&
-                   node->query != NODE_QUERY_CHECK && cache->frozen_in_flight < PUSH_PARALLEL;
+        bool may = node && step->after == SIZE_MAX && round->room[step_class(step->op)] > 0 &&
+                   !node->frozen && node->query != NODE_QUERY_CHECK &&
+                   cache->frozen_in_flight < PUSH_PARALLEL;
 
         if (node && step->op == PLAN_FETCH) {
             (void)fetch_start(cache, node, NODE_QUERY_FETCH, SERVICE_FOREGROUND);
@@ -419,8 +399,7 @@ static void carry_out(struct round *round, const struct plan *plan)
     }
 }
 
-static bool adopt(struct round *round, const struct plan *plan)
-{
+static bool adopt(struct round *round, const struct plan *plan) {
     struct cache *cache = round->cache;
     bool any = false;
 
@@ -445,14 +424,14 @@ static bool adopt(struct round *round, const struct plan *plan)
 }
 
 /* How many calls of each class may leave now. */
-static void measure_room(struct round *round)
-{
+static void measure_room(struct round *round) {
     struct cache *cache = round->cache;
     struct service_budget budget;
 
     for (unsigned i = 0; i < SERVICE_CLASSES; i++) {
         cache->service->ops->budget(cache->service, (enum service_class)i, &budget);
-        round->room[i] = budget.wait_ms > 0 || budget.queued > 0 ? 0 : (budget.remaining > 0 ? budget.remaining : 1);
+        round->room[i] =
+            budget.wait_ms > 0 || budget.queued > 0 ? 0 : (budget.remaining > 0 ? budget.remaining : 1);
         if (budget.wait_ms > 0)
             wake_at(round, round->now + budget.wait_ms);
     }
@@ -462,21 +441,20 @@ static void measure_room(struct round *round)
 }
 
 /* Frozen requests that got no (trustworthy) answer: again under their key, or resolved by reading. */
-static void retry_frozen(struct round *round)
-{
+static void retry_frozen(struct round *round) {
     struct node *node, *next;
 
     for (node = round->cache->tree.dirty; node; node = next) {
         next = node->dirty_next;
-        if (!node->frozen || node->in_flight || node->query != NODE_QUERY_NONE || is_ahead(round, node->retry_at_ms))
+        if (!node->frozen || node->in_flight || node->query != NODE_QUERY_NONE ||
+            is_ahead(round, node->retry_at_ms))
             continue;
         if (round->cache->frozen_in_flight < PUSH_PARALLEL)
             resolve_retry(round->cache, node);
     }
 }
 
-static void count_owing(struct round *round, const struct plan *plan)
-{
+static void count_owing(struct round *round, const struct plan *plan) {
     struct cache *cache = round->cache;
     struct node *node;
 
@@ -492,8 +470,7 @@ static void count_owing(struct round *round, const struct plan *plan)
 }
 
 /* Describes, plans and adopts until there is nothing left to adopt. */
-static int make_plan(struct round *round, struct plan *plan)
-{
+static int make_plan(struct round *round, struct plan *plan) {
     int err;
 
     do {
@@ -513,8 +490,7 @@ static int make_plan(struct round *round, struct plan *plan)
 
 /* Planning takes time in proportion to what is owed. With thousands of files on their way it isn't repeated for each of
  * them: at most one part in PUSH_PLAN_SHARE of the time goes into it. */
-static bool plans_too_often(struct cache *cache, int64_t *out_at_ms)
-{
+static bool plans_too_often(struct cache *cache, int64_t *out_at_ms) {
     if (cache_now_ms(cache) >= cache->push_again_ms)
         return false;
     if (cache->push_again_ms < *out_at_ms)
@@ -522,8 +498,7 @@ static bool plans_too_often(struct cache *cache, int64_t *out_at_ms)
     return true;
 }
 
-void push_tick(struct cache *cache, int64_t *out_at_ms)
-{
+void push_tick(struct cache *cache, int64_t *out_at_ms) {
     struct round round = {.cache = cache, .now = cache_now_ms(cache), .at_ms = *out_at_ms};
     bool may_send;
     struct plan plan = {0};

@@ -19,8 +19,8 @@
 #include "cache/news.h"
 
 /* A body as a file shows it: with its final newline. malloc'ed. */
-static int load_shown(struct cache *cache, uint64_t number, uint64_t size, bool is_body, struct merge_text *out)
-{
+static int load_shown(struct cache *cache, uint64_t number, uint64_t size, bool is_body,
+                      struct merge_text *out) {
     char *data;
     int err = content_load(cache, number, size, &data);
 
@@ -34,17 +34,16 @@ static int load_shown(struct cache *cache, uint64_t number, uint64_t size, bool 
 
 /* Is THEIRS, a body of SIZE bytes, a version that our side has gone through: the one that the rewrite began with (BEGUN bytes, -1 when
  * not known), or that with unsent lines of ours which were a part of the ANCESTOR? */
-static bool within_ancestor(struct merge_text theirs, uint64_t size, struct merge_text ancestor, int64_t begun)
-{
+static bool within_ancestor(struct merge_text theirs, uint64_t size, struct merge_text ancestor,
+                            int64_t begun) {
     if (size > ancestor.size || (int64_t)size < begun || memcmp(theirs.data, ancestor.data, size) != 0)
         return false;
     return (int64_t)size == begun || size == ancestor.size || ancestor.data[size] == '\n';
 }
 
 /* A free name in DIR that tells why there is another version of NODE. */
-static void find_copy_name(struct cache *cache, const struct node *node, const struct node *dir, enum names_why why,
-                           char out[NAMES_MAX_SHOWN + 1])
-{
+static void find_copy_name(struct cache *cache, const struct node *node, const struct node *dir,
+                           enum names_why why, char out[NAMES_MAX_SHOWN + 1]) {
     for (unsigned attempt = 1;; attempt++) {
         names_copy_of(node->r.name ? node->r.name : node->r.base_shown, why, cache_time(cache), attempt, out);
         if (!tree_child(dir, out) && !tree_note_named(&cache->tree, out, NULL))
@@ -53,8 +52,8 @@ static void find_copy_name(struct cache *cache, const struct node *node, const s
 }
 
 /* A new local file beside NODE that holds body file NUMBER. */
-static int make_copy(struct cache *cache, struct node *node, enum names_why why, uint64_t number, uint64_t size)
-{
+static int make_copy(struct cache *cache, struct node *node, enum names_why why, uint64_t number,
+                     uint64_t size) {
     struct store_node rec = {.uid = UINT32_MAX, .gid = UINT32_MAX, .base_size = -1};
     struct node *dir = node->dir ? node->dir : cache->tree.root;
     char name[NAMES_MAX_SHOWN + 1];
@@ -74,22 +73,19 @@ static int make_copy(struct cache *cache, struct node *node, enum names_why why,
 }
 
 /* What a body file shows, as a draft file of its own. */
-static int copy_as_draft(struct cache *cache, struct merge_text text, uint64_t *out_number)
-{
+static int copy_as_draft(struct cache *cache, struct merge_text text, uint64_t *out_number) {
     *out_number = store_next_number(cache->store);
     return content_store(cache, *out_number, text.data, text.size);
 }
 
-static int conflict(struct cache *cache, struct node *node, struct merge_text theirs)
-{
+static int conflict(struct cache *cache, struct node *node, struct merge_text theirs) {
     uint64_t number;
     int err = copy_as_draft(cache, theirs, &number);
 
     return err < 0 ? err : make_copy(cache, node, NAMES_CONFLICT, number, theirs.size);
 }
 
-static int take_merged(struct cache *cache, struct node *node, const char *data, size_t size)
-{
+static int take_merged(struct cache *cache, struct node *node, const char *data, size_t size) {
     uint64_t number = store_next_number(cache->store);
     int err = content_store(cache, number, data, size);
 
@@ -105,22 +101,21 @@ struct sides {
     struct merge_text ancestor, ours, theirs;
 };
 
-static void release_sides(struct sides *sides)
-{
+static void release_sides(struct sides *sides) {
     free((char *)(uintptr_t)sides->ancestor.data);
     free((char *)(uintptr_t)sides->ours.data);
     free((char *)(uintptr_t)sides->theirs.data);
 }
 
 /* Brings the draft together with THEIRS; afterwards the draft is what shall be sent. */
-static int merge_draft(struct cache *cache, struct node *node, struct sides *sides)
-{
+static int merge_draft(struct cache *cache, struct node *node, struct sides *sides) {
     enum merge_outcome outcome = MERGE_OVERLAP;
     char *merged = NULL;
     size_t size = 0;
     int err = 0;
 
-    if (sides->ours.size == sides->theirs.size && memcmp(sides->ours.data, sides->theirs.data, sides->ours.size) == 0)
+    if (sides->ours.size == sides->theirs.size &&
+        memcmp(sides->ours.data, sides->theirs.data, sides->ours.size) == 0)
         return 0;
     if (sides->ancestor.data)
         err = merge_lines(sides->ancestor, sides->ours, sides->theirs, &outcome, &merged, &size);
@@ -134,15 +129,13 @@ static int merge_draft(struct cache *cache, struct node *node, struct sides *sid
     return err;
 }
 
-static bool version_is_ancestor(const struct node *node, const struct service_note *note)
-{
+static bool version_is_ancestor(const struct node *node, const struct service_note *note) {
     return (note->has & SERVICE_HAS_UPDATED) && note->updated_at == node->r.ancestor_updated_at &&
            (node->r.ancestor_bytes < 0 || (int64_t)note->body_size == node->r.ancestor_bytes);
 }
 
 /* What of the ancestor the service had: to a merge, unsent lines are ours, not lines that the service has dropped. */
-static void cut_ancestor(const struct node *node, struct merge_text *ancestor)
-{
+static void cut_ancestor(const struct node *node, struct merge_text *ancestor) {
     char *data = (char *)(uintptr_t)ancestor->data;
     size_t size = node->r.ancestor_bytes < 0 ? SIZE_MAX : (size_t)node->r.ancestor_bytes;
 
@@ -154,9 +147,8 @@ static void cut_ancestor(const struct node *node, struct merge_text *ancestor)
 }
 
 /* Loads the sides; *OUT_NEWS tells whether theirs has something that the rewrite didn't start from. */
-static int compare_sides(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                         struct sides *sides, bool *out_news)
-{
+static int compare_sides(struct cache *cache, struct node *node, const struct service_note *note,
+                         uint64_t number, struct sides *sides, bool *out_news) {
     int err = content_open(cache, node);
 
     if (err == 0)
@@ -174,8 +166,7 @@ static int compare_sides(struct cache *cache, struct node *node, const struct se
     return err;
 }
 
-void reconcile_set_ancestor(struct cache *cache, struct node *node, uint64_t number, uint64_t size)
-{
+void reconcile_set_ancestor(struct cache *cache, struct node *node, uint64_t number, uint64_t size) {
     uint64_t former = node->r.ancestor;
 
     node->r.ancestor = number;
@@ -185,9 +176,8 @@ void reconcile_set_ancestor(struct cache *cache, struct node *node, uint64_t num
     cache_release_body(cache, node, former);
 }
 
-static void check_rewrite(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                          int64_t date)
-{
+static void check_rewrite(struct cache *cache, struct node *node, const struct service_note *note,
+                          uint64_t number, int64_t date) {
     struct sides sides = {{0}, {0}, {0}};
     bool news = false;
     int err = compare_sides(cache, node, note, number, &sides, &news);
@@ -212,14 +202,14 @@ static void check_rewrite(struct cache *cache, struct node *node, const struct s
     release_sides(&sides);
     node->checked = err == 0;
     if (err < 0) {
-        cache_log(cache, LOG_ERR, "cannot compare a note with the service's version: %s", strerrordesc_np(-err));
+        cache_log(cache, LOG_ERR, "cannot compare a note with the service's version: %s",
+                  strerrordesc_np(-err));
         node->retry_at_ms = cache_now_ms(cache) + CACHE_AWAIT_MS;
     }
 }
 
 /* The name that was given up is wanted back; where another file has it, one beside it. */
-static void come_back(struct cache *cache, struct node *node)
-{
+static void come_back(struct cache *cache, struct node *node) {
     struct node *dir = tree_find(&cache->tree, node->r.base_dir);
     char name[NAMES_MAX_SHOWN + 1];
 
@@ -236,9 +226,8 @@ static void come_back(struct cache *cache, struct node *node)
     }
 }
 
-static void check_delete(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                         int64_t date)
-{
+static void check_delete(struct cache *cache, struct node *node, const struct service_note *note,
+                         uint64_t number, int64_t date) {
     bool news = !((note->has & SERVICE_HAS_UPDATED) ? note->updated_at == node->r.ancestor_updated_at
                                                     : news_same_version(node, note)) ||
                 ((note->has & SERVICE_HAS_SIZE) && node->r.ancestor_bytes >= 0 &&
@@ -256,8 +245,7 @@ static void check_delete(struct cache *cache, struct node *node, const struct se
 }
 
 void reconcile_check(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                     int64_t date)
-{
+                     int64_t date) {
     if (!node->dir || node->delete_now)
         check_delete(cache, node, note, number, date);
     else if (node->r.content == STORE_CONTENT_DRAFT && number)
@@ -268,8 +256,7 @@ void reconcile_check(struct cache *cache, struct node *node, const struct servic
     }
 }
 
-void reconcile_locked(struct cache *cache, struct node *node)
-{
+void reconcile_locked(struct cache *cache, struct node *node) {
     uint64_t number = node->r.draft, size = node->draft_size;
 
     if (node->r.content != STORE_CONTENT_DRAFT || !number)

@@ -28,25 +28,21 @@
 
 static const int64_t key_life_ms = 23LL * 3600 * 1000;
 
-static bool is_append(const struct store_frozen *frozen)
-{
+static bool is_append(const struct store_frozen *frozen) {
     return frozen->op == SERVICE_OP_APPEND || frozen->op == SERVICE_OP_APPEND_BY_NAME;
 }
 
-static bool is_repeatable(const struct store_frozen *frozen)
-{
+static bool is_repeatable(const struct store_frozen *frozen) {
     return is_append(frozen) || frozen->op == SERVICE_OP_CREATE || frozen->op == SERVICE_OP_BULK ||
            frozen->op == SERVICE_OP_FOLDER_CREATE;
 }
 
-static bool key_is_alive(struct cache *cache, const struct store_frozen *frozen)
-{
+static bool key_is_alive(struct cache *cache, const struct store_frozen *frozen) {
     return cache_time_ns(cache) / 1000000 - frozen->first_sent_ms < key_life_ms;
 }
 
 /* A node without id is looked up by the name that was asked for. */
-static int ask(struct cache *cache, struct node *node)
-{
+static int ask(struct cache *cache, struct node *node) {
     struct completion *call;
 
     if (node->r.id && !node->r.folder)
@@ -65,8 +61,7 @@ static int ask(struct cache *cache, struct node *node)
 }
 
 /* All nodes of one bulk call, in its order. */
-static size_t gather(struct cache *cache, struct node *first, struct node **out)
-{
+static size_t gather(struct cache *cache, struct node *first, struct node **out) {
     struct node *node;
     size_t count = 0;
 
@@ -84,8 +79,7 @@ static size_t gather(struct cache *cache, struct node *first, struct node **out)
     return count;
 }
 
-static void resend(struct cache *cache, struct node *node)
-{
+static void resend(struct cache *cache, struct node *node) {
     struct node *nodes[SERVICE_BULK_MAX] = {NULL};
     size_t count = 1;
 
@@ -103,8 +97,7 @@ static void resend(struct cache *cache, struct node *node)
 }
 
 /* It was not done: the same again. Without a key that counts, a new plan. */
-static void repeat(struct cache *cache, struct node *node)
-{
+static void repeat(struct cache *cache, struct node *node) {
     if (!key_is_alive(cache, node->frozen)) {
         outcome_thaw(cache, node);
         return;
@@ -114,8 +107,7 @@ static void repeat(struct cache *cache, struct node *node)
     resend(cache, node);
 }
 
-void resolve_retry(struct cache *cache, struct node *node)
-{
+void resolve_retry(struct cache *cache, struct node *node) {
     struct store_frozen *frozen = node->frozen;
     int err = 0;
 
@@ -138,8 +130,7 @@ void resolve_retry(struct cache *cache, struct node *node)
 /* How the note's body relates to the text sent. */
 enum resemblance { OTHER, SAME, LONGER };
 
-static enum resemblance compare(struct cache *cache, struct node *node, const struct service_note *note)
-{
+static enum resemblance compare(struct cache *cache, struct node *node, const struct service_note *note) {
     size_t sent = node->frozen->text_size, size = note->body_size;
     enum resemblance like = OTHER;
     char *text;
@@ -154,8 +145,7 @@ static enum resemblance compare(struct cache *cache, struct node *node, const st
     return like;
 }
 
-static bool is_base_version(const struct node *node, const struct service_note *note)
-{
+static bool is_base_version(const struct node *node, const struct service_note *note) {
     const struct store_frozen *frozen = node->frozen;
 
     return (!(note->has & SERVICE_HAS_UPDATED) || note->updated_at == frozen->base_updated_at) &&
@@ -163,8 +153,7 @@ static bool is_base_version(const struct node *node, const struct service_note *
 }
 
 /* Whole lines TEXT in BODY, from byte FROM on? */
-static bool holds_lines(const char *body, size_t size, size_t from, const char *text, size_t sent)
-{
+static bool holds_lines(const char *body, size_t size, size_t from, const char *text, size_t sent) {
     const char *at = body + from;
 
     while (sent > 0 && (at = memmem(at, size - (size_t)(at - body), text, sent))) {
@@ -180,8 +169,7 @@ static bool holds_lines(const char *body, size_t size, size_t from, const char *
 
 /* Lines like ours may have been there before: only what lies behind the body as it was when the request was made counts.
  * Where that isn't known, or the body was rewritten since, they are not taken for ours. */
-static bool holds_append(struct cache *cache, struct node *node, const struct service_note *note)
-{
+static bool holds_append(struct cache *cache, struct node *node, const struct service_note *note) {
     const struct store_frozen *frozen = node->frozen;
     int64_t from = frozen->note_id ? frozen->base_size : 0;
     char *text;
@@ -194,9 +182,8 @@ static bool holds_append(struct cache *cache, struct node *node, const struct se
     return found;
 }
 
-static void resolve_append(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                           int64_t date)
-{
+static void resolve_append(struct cache *cache, struct node *node, const struct service_note *note,
+                           uint64_t number, int64_t date) {
     bool found = holds_append(cache, node, note);
 
     if (!found && key_is_alive(cache, node->frozen)) {
@@ -205,7 +192,8 @@ static void resolve_append(struct cache *cache, struct node *node, const struct 
     }
     if (!found) {
         if (!is_base_version(node, note))
-            cache_log(cache, LOG_WARNING, "an append of unknown outcome is sent again; it may be there twice");
+            cache_log(cache, LOG_WARNING,
+                      "an append of unknown outcome is sent again; it may be there twice");
         outcome_thaw(cache, node); /* a new key */
         if (node->r.id)
             (void)news_full(cache, node, note, number, date, false);
@@ -220,9 +208,8 @@ static void resolve_append(struct cache *cache, struct node *node, const struct 
     (void)news_full(cache, node, note, number, date, false);
 }
 
-static void resolve_create(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                           int64_t date)
-{
+static void resolve_create(struct cache *cache, struct node *node, const struct service_note *note,
+                           uint64_t number, int64_t date) {
     if (compare(cache, node, note) != OTHER) {
         outcome_made(cache, node, note, number, date);
     } else if (key_is_alive(cache, node->frozen)) {
@@ -236,15 +223,13 @@ static void resolve_create(struct cache *cache, struct node *node, const struct 
 }
 
 /* Without its title a note may have all of the body that a rename sent, and not be renamed. */
-static bool has_title(const struct store_frozen *frozen, const struct service_note *note)
-{
+static bool has_title(const struct store_frozen *frozen, const struct service_note *note) {
     return !frozen->title || strcmp(frozen->title, note->filename) == 0 ||
            names_is_rendering(frozen->title, note->filename);
 }
 
-static void resolve_change(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                           int64_t date)
-{
+static void resolve_change(struct cache *cache, struct node *node, const struct service_note *note,
+                           uint64_t number, int64_t date) {
     bool content = node->frozen->op == SERVICE_OP_PATCH && (node->frozen->fields & PLAN_CONTENT);
 
     if (is_base_version(node, note)) {
@@ -257,9 +242,8 @@ static void resolve_change(struct cache *cache, struct node *node, const struct 
     }
 }
 
-void resolve_with_note(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                       int64_t date)
-{
+void resolve_with_note(struct cache *cache, struct node *node, const struct service_note *note,
+                       uint64_t number, int64_t date) {
     if (!node->frozen) {
         if (node->r.id)
             (void)news_full(cache, node, note, number, date, false);
@@ -280,8 +264,7 @@ void resolve_with_note(struct cache *cache, struct node *node, const struct serv
     }
 }
 
-void resolve_not_found(struct cache *cache, struct node *node)
-{
+void resolve_not_found(struct cache *cache, struct node *node) {
     if (!node->frozen)
         return;
     if (node->frozen->op == SERVICE_OP_DELETE) {

@@ -8,8 +8,8 @@
  * what became of it. */
 void resolve_retry(struct cache *cache, struct node *node);
 /* The service's answer: the note is NOTE (body in body file NUMBER, 0 none), or there is none. */
-void resolve_with_note(struct cache *cache, struct node *node, const struct service_note *note, uint64_t number,
-                       int64_t date);
+void resolve_with_note(struct cache *cache, struct node *node, const struct service_note *note,
+                       uint64_t number, int64_t date);
 void resolve_not_found(struct cache *cache, struct node *node);
 
 #endif

@@ -10,8 +10,7 @@
 #include "cache/content.h"
 #include "cache/link.h"
 
-static const char *pending_kind(const struct node *node)
-{
+static const char *pending_kind(const struct node *node) {
     if (!node->dir)
         return "delete";
     if (!node->r.id)
@@ -25,8 +24,7 @@ static const char *pending_kind(const struct node *node)
     return node->r.dir != node->r.base_dir && !node->r.folder ? "move" : "change";
 }
 
-static int describe(const struct node *node, struct cache_pending *out)
-{
+static int describe(const struct node *node, struct cache_pending *out) {
     out->path = cache_path(node);
     out->kind = pending_kind(node);
     out->since = node->r.changed_at;
@@ -40,13 +38,13 @@ static int describe(const struct node *node, struct cache_pending *out)
     if (!out->error)
         return 0;
     out->code = strdup(node->bad_text ? "not_text" : (node->r.error_code ? node->r.error_code : ""));
-    out->message = strdup(node->bad_text ? "the file holds bytes that are not UTF-8 text; it stays on this machine"
-                                         : (node->r.error_message ? node->r.error_message : ""));
+    out->message =
+        strdup(node->bad_text ? "the file holds bytes that are not UTF-8 text; it stays on this machine"
+                              : (node->r.error_message ? node->r.error_message : ""));
     return out->code && out->message ? 0 : -ENOMEM;
 }
 
-static int describe_all(struct cache *cache, struct cache_status *status)
-{
+static int describe_all(struct cache *cache, struct cache_status *status) {
     const struct node *node;
     size_t count = 0;
     int err = 0;
@@ -63,10 +61,10 @@ static int describe_all(struct cache *cache, struct cache_status *status)
     return err;
 }
 
-static int fill(struct cache *cache, struct cache_status *status)
-{
+static int fill(struct cache *cache, struct cache_status *status) {
     status->online = cache->link.state == LINK_ONLINE;
-    status->account = cache->identity == IDENTITY_FOREIGN ? "another account" : link_account_name(cache->link.account);
+    status->account =
+        cache->identity == IDENTITY_FOREIGN ? "another account" : link_account_name(cache->link.account);
     status->notes = cache->tree.notes;
     status->folders = cache->tree.folders;
     status->bodies = cache->bodies;
@@ -78,8 +76,7 @@ static int fill(struct cache *cache, struct cache_status *status)
     return describe_all(cache, status);
 }
 
-int cache_status(struct cache *cache, struct cache_status **out)
-{
+int cache_status(struct cache *cache, struct cache_status **out) {
     struct cache_status *status = calloc(1, sizeof(*status));
     int err;
 
@@ -97,8 +94,7 @@ int cache_status(struct cache *cache, struct cache_status **out)
     return 0;
 }
 
-void cache_status_destroy(struct cache_status *status)
-{
+void cache_status_destroy(struct cache_status *status) {
     if (!status)
         return;
     for (size_t i = 0; status->pending && i < status->pending_count; i++) {

@@ -83,9 +83,9 @@ struct store_frozen {
     uint64_t text_size;
     bool exact;                              /* the version made is shown without a final newline */
     uint64_t tail_epoch, tail_from, tail_to; /* bytes of the tail dealt with, tail_to 0 = none */
-    uint64_t draft_change;                   /* the node's change counter (of this run) when the draft was frozen */
-    int64_t base_updated_at, base_size;      /* base's version when frozen */
-    int64_t first_sent_ms, last_sent_ms;     /* real time, ms since the epoch; 0 = not yet sent */
+    uint64_t draft_change; /* the node's change counter (of this run) when the draft was frozen */
+    int64_t base_updated_at, base_size;  /* base's version when frozen */
+    int64_t first_sent_ms, last_sent_ms; /* real time, ms since the epoch; 0 = not yet sent */
 };
 
 void store_frozen_release(struct store_frozen *frozen);

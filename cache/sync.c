@@ -28,8 +28,7 @@
 
 enum { SYNC_DURABLE_MS = 4000 };
 
-struct completion *sync_call_create(struct cache *cache, enum call_kind kind, size_t count)
-{
+struct completion *sync_call_create(struct cache *cache, enum call_kind kind, size_t count) {
     struct completion *call = calloc(1, sizeof(*call));
 
     if (!call)
@@ -50,8 +49,7 @@ struct completion *sync_call_create(struct cache *cache, enum call_kind kind, si
     return call;
 }
 
-void sync_call_destroy(struct completion *call)
-{
+void sync_call_destroy(struct completion *call) {
     if (!call)
         return;
     for (size_t i = 0; call->texts && i < call->text_count; i++)
@@ -70,23 +68,20 @@ void sync_call_destroy(struct completion *call)
     free(call);
 }
 
-static void append_call(struct completion ***end, struct completion *call)
-{
+static void append_call(struct completion ***end, struct completion *call) {
     call->next = NULL;
     **end = call;
     *end = &call->next;
 }
 
-void sync_call_queue(struct cache *cache, struct completion *call)
-{
+void sync_call_queue(struct cache *cache, struct completion *call) {
     append_call(&cache->outbox_end, call);
     cache->in_flight++;
     cache_kick(cache);
 }
 
 /* On the service's thread, or from submit. */
-static void reply_arrived(struct service_reply *reply, void *arg)
-{
+static void reply_arrived(struct service_reply *reply, void *arg) {
     struct completion *call = arg;
     struct cache *cache = call->cache;
 
@@ -100,8 +95,7 @@ static void reply_arrived(struct service_reply *reply, void *arg)
 /* --- on the way out --- */
 
 /* Makes what CALL refers to safe from power loss. Lock held; given up meanwhile. */
-static int make_durable(struct cache *cache, const struct completion *call)
-{
+static int make_durable(struct cache *cache, const struct completion *call) {
     int err = 0;
 
     for (size_t i = 0; i < call->ino_count && err == 0; i++) {
@@ -124,8 +118,7 @@ static int make_durable(struct cache *cache, const struct completion *call)
 }
 
 /* A row must not outlast the draft that it names: the note would seem to have been emptied. */
-static int sync_new_drafts(struct cache *cache)
-{
+static int sync_new_drafts(struct cache *cache) {
     struct node *node;
     int err = 0;
 
@@ -146,8 +139,7 @@ static int sync_new_drafts(struct cache *cache)
     return err;
 }
 
-int sync_log(struct cache *cache)
-{
+int sync_log(struct cache *cache) {
     int err = sync_new_drafts(cache);
 
     if (err < 0)
@@ -160,8 +152,7 @@ int sync_log(struct cache *cache)
     return err;
 }
 
-static int load_texts(struct cache *cache, struct completion *call)
-{
+static int load_texts(struct cache *cache, struct completion *call) {
     int err = 0;
 
     for (size_t i = 0; i < call->text_count && err == 0; i++) {
@@ -176,8 +167,7 @@ static int load_texts(struct cache *cache, struct completion *call)
 }
 
 /* Lock not held. */
-static int submit(struct cache *cache, struct completion *call)
-{
+static int submit(struct cache *cache, struct completion *call) {
     int err = load_texts(cache, call);
 
     if (err < 0)
@@ -194,8 +184,7 @@ static int submit(struct cache *cache, struct completion *call)
 }
 
 /* It can't even be sent: as if there were no network, so that it is tried again. */
-static void fail_call(struct cache *cache, struct completion *call, int err)
-{
+static void fail_call(struct cache *cache, struct completion *call, int err) {
     cache_log(cache, LOG_ERR, "cannot send a request: %s", strerrordesc_np(-err));
     call->reply = calloc(1, sizeof(*call->reply));
     if (call->reply) {
@@ -208,8 +197,7 @@ static void fail_call(struct cache *cache, struct completion *call, int err)
 }
 
 /* A reader may have come to wait since the call was queued, and may come until it is answered. */
-static int send_off(struct cache *cache, struct completion *call)
-{
+static int send_off(struct cache *cache, struct completion *call) {
     struct node *node = call->kind == CALL_QUERY ? tree_find(&cache->tree, call->inos[0]) : NULL;
     int err;
 
@@ -227,8 +215,7 @@ static int send_off(struct cache *cache, struct completion *call)
     return 0;
 }
 
-static void empty_outbox(struct cache *cache)
-{
+static void empty_outbox(struct cache *cache) {
     struct completion *list = cache->outbox, *call, *next;
     bool durable = false;
     int err = 0;
@@ -257,8 +244,7 @@ static void empty_outbox(struct cache *cache)
 /* --- on the way back --- */
 
 /* The first note's body goes into a file without the lock. */
-static void store_body(struct cache *cache, struct completion *call)
-{
+static void store_body(struct cache *cache, struct completion *call) {
     struct service_reply *reply = call->reply;
     bool wanted = call->kind == CALL_QUERY || (call->kind == CALL_FROZEN && call->ino_count == 1);
 
@@ -273,15 +259,13 @@ static void store_body(struct cache *cache, struct completion *call)
     pthread_mutex_lock(&cache->lock);
 }
 
-static void drop_stored(struct cache *cache, struct completion *call, const struct node *node)
-{
+static void drop_stored(struct cache *cache, struct completion *call, const struct node *node) {
     if (call->stored && (!node || (node->r.body != call->stored && node->r.draft != call->stored &&
                                    node->r.ancestor != call->stored)))
         (void)body_drop(statedir_bodies(cache->dir), call->stored);
 }
 
-static void dispatch(struct cache *cache, struct completion *call)
-{
+static void dispatch(struct cache *cache, struct completion *call) {
     struct node *node;
 
     switch (call->kind) {
@@ -316,13 +300,11 @@ static void dispatch(struct cache *cache, struct completion *call)
     drop_stored(cache, call, tree_find(&cache->tree, call->inos[0]));
 }
 
-static bool is_write(const struct completion *call)
-{
+static bool is_write(const struct completion *call) {
     return call->kind == CALL_PROBE || service_op_writes(call->call.op);
 }
 
-static void handle_replies(struct cache *cache)
-{
+static void handle_replies(struct cache *cache) {
     struct completion *call;
 
     while ((call = cache->completions)) {
@@ -343,14 +325,12 @@ static void handle_replies(struct cache *cache)
 /* --- power loss --- */
 
 /* The inodes of nodes with bytes that aren't safe yet; the lock is given up between them. */
-static size_t gather_unsynced(struct cache *cache, uint64_t *inos, size_t max)
-{
+static size_t gather_unsynced(struct cache *cache, uint64_t *inos, size_t max) {
     struct node *node, *next;
     size_t count = 0;
 
     cache_begin(cache);
-    HASH_ITER(hh_ino, cache->tree.by_ino, node, next)
-    {
+    HASH_ITER(hh_ino, cache->tree.by_ino, node, next) {
         if (node->unsaved && cache_save(cache, node) == 0)
             node->unsaved = false;
         if (node->unsynced && count < max)
@@ -360,8 +340,7 @@ static size_t gather_unsynced(struct cache *cache, uint64_t *inos, size_t max)
     return count;
 }
 
-static void make_all_durable(struct cache *cache, int64_t *out_at_ms)
-{
+static void make_all_durable(struct cache *cache, int64_t *out_at_ms) {
     int64_t now = cache_now_ms(cache), due = cache->synced_at_ms + SYNC_DURABLE_MS;
     struct garbage *waste;
     uint64_t inos[256];
@@ -399,8 +378,7 @@ static void make_all_durable(struct cache *cache, int64_t *out_at_ms)
 
 /* --- the loop --- */
 
-void sync_round(struct cache *cache, int64_t *out_at_ms)
-{
+void sync_round(struct cache *cache, int64_t *out_at_ms) {
     *out_at_ms = INT64_MAX;
     do {
         cache->kicked = false;
@@ -418,8 +396,7 @@ void sync_round(struct cache *cache, int64_t *out_at_ms)
     make_all_durable(cache, out_at_ms);
 }
 
-static void sleep_until(struct cache *cache, int64_t at_ms)
-{
+static void sleep_until(struct cache *cache, int64_t at_ms) {
     struct timespec until;
 
     if (at_ms == INT64_MAX) {
@@ -431,8 +408,7 @@ static void sleep_until(struct cache *cache, int64_t at_ms)
     (void)pthread_cond_timedwait(&cache->wake, &cache->lock, &until);
 }
 
-void *sync_thread(void *arg)
-{
+void *sync_thread(void *arg) {
     struct cache *cache = arg;
     int64_t at_ms;
 
@@ -446,8 +422,7 @@ void *sync_thread(void *arg)
     return NULL;
 }
 
-void sync_finish(struct cache *cache)
-{
+void sync_finish(struct cache *cache) {
     int64_t at_ms = INT64_MAX;
 
     cache->unsynced = true;

@@ -5,9 +5,9 @@
 #include "cache/cache_internal.h"
 
 enum call_kind {
-    CALL_QUERY,    /* a node's GET or LIST (fetch.c) */
-    CALL_FROZEN,   /* frozen requests of one key (push.c, outcome.c) */
-    CALL_POLL,     /* pull.c */
+    CALL_QUERY,  /* a node's GET or LIST (fetch.c) */
+    CALL_FROZEN, /* frozen requests of one key (push.c, outcome.c) */
+    CALL_POLL,   /* pull.c */
     CALL_SWEEP,
     CALL_FOLDERS,
     CALL_IDENTITY, /* account.c */
@@ -22,19 +22,19 @@ struct completion {
     struct service_call call;
     char *key, *name, *title;
     struct service_row *rows;
-    char **texts;            /* loaded or given: one a row, or one */
-    char **titles;           /* of the rows; the requests they stand in may be settled while the call waits */
-    uint64_t *text_numbers;  /* body files to load texts from, 0 = given */
+    char **texts;           /* loaded or given: one a row, or one */
+    char **titles;          /* of the rows; the requests they stand in may be settled while the call waits */
+    uint64_t *text_numbers; /* body files to load texts from, 0 = given */
     size_t text_count;
-    uint64_t *inos;          /* nodes concerned */
+    uint64_t *inos; /* nodes concerned */
     size_t ino_count;
-    uint64_t sequence;       /* of pull.sequence, its own */
-    enum service_priority ahead;  /* not foreground: started by readahead.c */
+    uint64_t sequence;           /* of pull.sequence, its own */
+    enum service_priority ahead; /* not foreground: started by readahead.c */
     uint64_t ticket;
-    bool confirms;           /* asks for a note that a list missed (pull.confirming) */
-    uint64_t since;          /* a folder's listing: sequence of its first page */
+    bool confirms;  /* asks for a note that a list missed (pull.confirming) */
+    uint64_t since; /* a folder's listing: sequence of its first page */
     struct service_reply *reply;
-    uint64_t stored;         /* body file with the reply's body, 0 = none */
+    uint64_t stored; /* body file with the reply's body, 0 = none */
 };
 
 /* An empty call about COUNT nodes (texts: one per node, at least one). NULL without memory. */

@@ -17,8 +17,7 @@
 #include "cache/cache.h"
 #include "cache/names.h"
 
-int tree_set_string(char **field, const char *value)
-{
+int tree_set_string(char **field, const char *value) {
     char *copy = NULL;
 
     if (value) {
@@ -31,8 +30,7 @@ int tree_set_string(char **field, const char *value)
     return 0;
 }
 
-int tree_init(struct tree *tree)
-{
+int tree_init(struct tree *tree) {
     struct store_node rec = {.ino = CACHE_ROOT_INO, .folder = true, .mode = S_IFDIR | 0755};
 
     memset(tree, 0, sizeof(*tree));
@@ -41,13 +39,11 @@ int tree_init(struct tree *tree)
     return tree->root ? 0 : -ENOMEM;
 }
 
-void tree_release(struct tree *tree)
-{
+void tree_release(struct tree *tree) {
     struct node *node, *next;
 
     /* What is in a folder goes before it. */
-    HASH_ITER(hh_ino, tree->by_ino, node, next)
-    {
+    HASH_ITER(hh_ino, tree->by_ino, node, next) {
         if (!node->r.folder)
             tree_remove(tree, node);
     }
@@ -58,8 +54,7 @@ void tree_release(struct tree *tree)
     memset(tree, 0, sizeof(*tree));
 }
 
-struct node *tree_add(struct tree *tree, struct store_node *rec)
-{
+struct node *tree_add(struct tree *tree, struct store_node *rec) {
     struct node *node = calloc(1, sizeof(*node));
 
     if (!node)
@@ -81,8 +76,7 @@ struct node *tree_add(struct tree *tree, struct store_node *rec)
     return node;
 }
 
-static void forget_folder(struct tree *tree, struct node *node)
-{
+static void forget_folder(struct tree *tree, struct node *node) {
     struct node **at;
 
     for (at = &tree->folder_list; *at; at = &(*at)->folder_next) {
@@ -93,8 +87,7 @@ static void forget_folder(struct tree *tree, struct node *node)
     }
 }
 
-void tree_remove(struct tree *tree, struct node *node)
-{
+void tree_remove(struct tree *tree, struct node *node) {
     if (node->r.folder)
         forget_folder(tree, node);
     tree_unplace(tree, node);
@@ -113,40 +106,35 @@ void tree_remove(struct tree *tree, struct node *node)
     free(node);
 }
 
-struct node *tree_find(const struct tree *tree, uint64_t ino)
-{
+struct node *tree_find(const struct tree *tree, uint64_t ino) {
     struct node *node = NULL;
 
     HASH_FIND(hh_ino, tree->by_ino, &ino, sizeof(ino), node);
     return node;
 }
 
-struct node *tree_find_note(const struct tree *tree, int64_t id)
-{
+struct node *tree_find_note(const struct tree *tree, int64_t id) {
     struct node *node = NULL;
 
     HASH_FIND(hh_id, tree->note_by_id, &id, sizeof(id), node);
     return node;
 }
 
-struct node *tree_find_folder(const struct tree *tree, int64_t id)
-{
+struct node *tree_find_folder(const struct tree *tree, int64_t id) {
     struct node *node = NULL;
 
     HASH_FIND(hh_id, tree->folder_by_id, &id, sizeof(id), node);
     return node;
 }
 
-struct node *tree_child(const struct node *dir, const char *name)
-{
+struct node *tree_child(const struct node *dir, const char *name) {
     struct node *node = NULL;
 
     HASH_FIND(hh_name, dir->children, name, strlen(name), node);
     return node;
 }
 
-struct node *tree_note_named(const struct tree *tree, const char *name, const struct node *self)
-{
+struct node *tree_note_named(const struct tree *tree, const char *name, const struct node *self) {
     struct node *found = tree_child(tree->root, name);
     struct node *folder;
 
@@ -161,8 +149,7 @@ struct node *tree_note_named(const struct tree *tree, const char *name, const st
     return NULL;
 }
 
-struct node *tree_folder_named(const struct tree *tree, const char *name, const struct node *self)
-{
+struct node *tree_folder_named(const struct tree *tree, const char *name, const struct node *self) {
     char key[NAMES_KEY_SIZE], other[NAMES_KEY_SIZE];
     struct node *node;
 
@@ -175,8 +162,7 @@ struct node *tree_folder_named(const struct tree *tree, const char *name, const 
     return NULL;
 }
 
-int tree_place(struct tree *tree, struct node *node, struct node *dir, const char *name)
-{
+int tree_place(struct tree *tree, struct node *node, struct node *dir, const char *name) {
     char *copy = strdup(name);
 
     if (!copy)
@@ -194,8 +180,7 @@ int tree_place(struct tree *tree, struct node *node, struct node *dir, const cha
     return 0;
 }
 
-void tree_unplace(struct tree *tree, struct node *node)
-{
+void tree_unplace(struct tree *tree, struct node *node) {
     if (!node->dir)
         return;
     HASH_DELETE(hh_name, node->dir->children, node);
@@ -210,8 +195,7 @@ void tree_unplace(struct tree *tree, struct node *node)
     node->r.name = NULL;
 }
 
-void tree_set_id(struct tree *tree, struct node *node, int64_t id)
-{
+void tree_set_id(struct tree *tree, struct node *node, int64_t id) {
     struct node **table = node->r.folder ? &tree->folder_by_id : &tree->note_by_id;
     struct node *head = *table;
 
@@ -223,8 +207,7 @@ void tree_set_id(struct tree *tree, struct node *node, int64_t id)
     *table = head;
 }
 
-void tree_mark_dirty(struct tree *tree, struct node *node)
-{
+void tree_mark_dirty(struct tree *tree, struct node *node) {
     if (node->dirty_prev)
         return;
     node->dirty_next = NULL;
@@ -233,8 +216,7 @@ void tree_mark_dirty(struct tree *tree, struct node *node)
     tree->dirty_end = &node->dirty_next;
 }
 
-void tree_mark_clean(struct tree *tree, struct node *node)
-{
+void tree_mark_clean(struct tree *tree, struct node *node) {
     if (!node->dirty_prev)
         return;
     *node->dirty_prev = node->dirty_next;

@@ -25,71 +25,73 @@ struct cache_waiter;
 /* What a node has under way with the service, besides a frozen request. */
 enum node_query {
     NODE_QUERY_NONE,
-    NODE_QUERY_FETCH,    /* GET for a reader, or to learn how the body ends; LIST of a folder */
-    NODE_QUERY_CONFIRM,  /* GET of a note that a list missed */
-    NODE_QUERY_CHECK,    /* GET before a PATCH or DELETE, LIST before a folder's DELETE */
-    NODE_QUERY_RESOLVE,  /* GET that decides what became of a request in doubt */
+    NODE_QUERY_FETCH,   /* GET for a reader, or to learn how the body ends; LIST of a folder */
+    NODE_QUERY_CONFIRM, /* GET of a note that a list missed */
+    NODE_QUERY_CHECK,   /* GET before a PATCH or DELETE, LIST before a folder's DELETE */
+    NODE_QUERY_RESOLVE, /* GET that decides what became of a request in doubt */
 };
 
 struct node {
     struct store_node r;
-    struct node *dir;       /* directory of want; NULL = gone (or the root) */
-    struct node *children;  /* folder: its nodes, hashed by name */
+    struct node *dir;      /* directory of want; NULL = gone (or the root) */
+    struct node *children; /* folder: its nodes, hashed by name */
     UT_hash_handle hh_ino, hh_name, hh_id;
-    struct node *folder_next;  /* list of all folders */
-    struct node *dirty_next, **dirty_prev;  /* nodes in which base and want may differ, oldest first */
+    struct node *folder_next;              /* list of all folders */
+    struct node *dirty_next, **dirty_prev; /* nodes in which base and want may differ, oldest first */
 
     /* content; open while handles or the sync thread need them */
     struct body *body, *draft;
     struct tail *tail;
     uint64_t draft_size;
-    uint64_t safe_draft;    /* number of the draft file whose bytes an fdatasync has covered at least once */
-    uint64_t trusted_body;  /* number of the body that this run has written or verified */
-    uint64_t change;        /* counts local changes of the content */
-    uint64_t saved_change;  /* value of it that the service has, for a draft */
-    bool unsynced;          /* draft or tail has bytes that no fdatasync covers */
-    bool unsaved;           /* times changed since the row was written */
-    struct text_utf8 utf8;  /* where the tail's bytes stand */
+    uint64_t safe_draft;   /* number of the draft file whose bytes an fdatasync has covered at least once */
+    uint64_t trusted_body; /* number of the body that this run has written or verified */
+    uint64_t change;       /* counts local changes of the content */
+    uint64_t saved_change; /* value of it that the service has, for a draft */
+    bool unsynced;         /* draft or tail has bytes that no fdatasync covers */
+    bool unsaved;          /* times changed since the row was written */
+    struct text_utf8 utf8; /* where the tail's bytes stand */
 
-    uint64_t lookups;       /* the kernel's references */
+    uint64_t lookups; /* the kernel's references */
     unsigned handles, writers;
 
     /* synchronisation (DESIGN.md sections 2 and 3) */
-    int64_t quiet_at_ms;    /* last change or last close by a writer; settling counts from here */
-    int64_t line_at_ms;     /* append-born and not yet created: when its first line was complete */
+    int64_t quiet_at_ms;     /* last change or last close by a writer; settling counts from here */
+    int64_t line_at_ms;      /* append-born and not yet created: when its first line was complete */
     int64_t rewritten_at_ms; /* held open: when the rewrite began or was last uploaded */
-    int64_t retry_at_ms;    /* after a failure: not before */
+    int64_t retry_at_ms;     /* after a failure: not before */
     unsigned failures;
-    bool awaited;           /* the sync thread comes back to it by itself, whatever is written meanwhile */
-    bool hurry;             /* fsync or flush: settle no longer */
-    bool checked;           /* the check before PATCH or DELETE has just succeeded */
+    bool awaited; /* the sync thread comes back to it by itself, whatever is written meanwhile */
+    bool hurry;   /* fsync or flush: settle no longer */
+    bool checked; /* the check before PATCH or DELETE has just succeeded */
     int64_t checked_at_ms;
-    char *gone_name;        /* the name it had when it was given up */
-    bool delete_now;        /* unlink of a locked note waits for the answer */
-    bool reread;            /* unsettled body: this open has read it again */
-    bool pinned;            /* rewritten since its first writer opened it: no news is shown before the last one closes it */
-    bool ahead;             /* its body was fetched, or is being fetched, before anybody asked */
-    enum service_priority priority;  /* of the query */
-    bool news;              /* changed without the kernel's doing since the last open */
-    int64_t read_at_ms;     /* when the last GET told base */
-    bool refetch;           /* a GET crossed a request of ours: again when that is done */
-    unsigned moves;         /* counts changes of its place */
-    bool bad_text;          /* the file holds what can't be sent (EILSEQ): parked locally */
+    char *gone_name; /* the name it had when it was given up */
+    bool delete_now; /* unlink of a locked note waits for the answer */
+    bool reread;     /* unsettled body: this open has read it again */
+    bool
+        pinned; /* rewritten since its first writer opened it: no news is shown before the last one closes it */
+    bool ahead;                     /* its body was fetched, or is being fetched, before anybody asked */
+    enum service_priority priority; /* of the query */
+    bool news;                      /* changed without the kernel's doing since the last open */
+    int64_t read_at_ms;             /* when the last GET told base */
+    bool refetch;                   /* a GET crossed a request of ours: again when that is done */
+    unsigned moves;                 /* counts changes of its place */
+    bool bad_text;                  /* the file holds what can't be sent (EILSEQ): parked locally */
     uint8_t batch_max;
     enum node_query query;
-    uint64_t ticket;        /* of the query */
-    struct store_frozen *frozen;  /* request whose outcome isn't applied yet */
-    bool in_flight;         /* frozen and submitted */
-    int64_t tried_at_ms;    /* when an attempt that the service may have got was last given up; 0 = none */
-    bool in_doubt;          /* loaded from a former run, or too long unanswered: resolve before resending */
-    double pace;            /* tokens of the note's own append pacing (push.c) */
+    uint64_t ticket;             /* of the query */
+    struct store_frozen *frozen; /* request whose outcome isn't applied yet */
+    bool in_flight;              /* frozen and submitted */
+    int64_t tried_at_ms; /* when an attempt that the service may have got was last given up; 0 = none */
+    bool in_doubt;       /* loaded from a former run, or too long unanswered: resolve before resending */
+    double pace;         /* tokens of the note's own append pacing (push.c) */
     int64_t paced_at_ms;
-    uint64_t seen;          /* sequence of the last list that held it (sweep.c) */
-    bool missed;            /* the last sweep did not hold it */
-    int64_t listed_at_ms;   /* folder: its own listing was fresh then; 0: never */
-    uint64_t own_change;    /* sequence number of what base was last set by: what was asked for before is older */
-    unsigned error_count;   /* final errors so far: sampled by handles */
-    int last_error;         /* the last of them */
+    uint64_t seen;        /* sequence of the last list that held it (sweep.c) */
+    bool missed;          /* the last sweep did not hold it */
+    int64_t listed_at_ms; /* folder: its own listing was fresh then; 0: never */
+    uint64_t
+        own_change; /* sequence number of what base was last set by: what was asked for before is older */
+    unsigned error_count; /* final errors so far: sampled by handles */
+    int last_error;       /* the last of them */
     struct cache_waiter *waiters;
 };
 
@@ -98,7 +100,7 @@ struct tree {
     struct node *root;
     struct node *folder_list;
     struct node *dirty, **dirty_end;
-    uint64_t notes, folders;  /* shown ones */
+    uint64_t notes, folders; /* shown ones */
 };
 
 /* Makes the root. -ENOMEM. */
