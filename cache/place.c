@@ -118,7 +118,8 @@ void place_unclash(struct cache *cache) {
         return;
     cache->clashes = false;
     cache_begin(cache);
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    unclash(cache, node);
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
+        unclash(cache, node);
+    }
     (void)cache_commit(cache);
 }

@@ -82,8 +82,9 @@ size_t sweep_count_missing(struct cache *cache, const struct node *folder, uint6
     struct node *node, *next;
     size_t count = 0;
 
-    HASH_ITER(hh_id, cache->tree.note_by_id, node, next)
-    count += is_missing(node, folder, since);
+    HASH_ITER(hh_id, cache->tree.note_by_id, node, next) {
+        count += is_missing(node, folder, since);
+    }
     return count;
 }
 

@@ -194,12 +194,13 @@ static void eight_threads(void **state) {
     model_init(&model, &model_clock);
     model.decide = sometimes;
     service = model_service(&model);
-    const struct cache_config config = {.state_dir = dir,
-                                        .ttl_ms = 50,
-                                        .settle_ms = 20,
-                                        .settle_delete_ms = 100,
-                                        .cache_size_bytes = 4096,
-                                        .events = {inode_changed, entry_changed, NULL}};
+    const struct cache_config config = {
+        .state_dir = dir,
+        .ttl_ms = 50,
+        .settle_ms = 20,
+        .settle_delete_ms = 100,
+        .cache_size_bytes = 4096,
+        .events = {.inode_changed = inode_changed, .entry_changed = entry_changed}};
     assert_int_equal(cache_create(&config, service, &cache, &why), 0);
     assert_int_equal(cache_start(cache), 0);
     assert_int_equal(pthread_create(&server, NULL, serve, NULL), 0);
