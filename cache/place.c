@@ -6,6 +6,7 @@
  */
 #include "cache/place.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -63,6 +64,7 @@ int place_node(struct cache *cache, struct node *node, struct node *dir) {
     struct node *former_dir = node->dir, *other;
     int err;
 
+    assert(dir);
     if (!node->r.base_shown)
         return -EINVAL;
     (void)snprintf(shown, sizeof(shown), "%s", node->r.base_shown);

@@ -142,7 +142,7 @@ static unsigned read_device(const char *path) {
 static int spawn(char **arguments, int *out_pipe, pid_t *out_pid) {
     char *nothing[] = {NULL};
     posix_spawn_file_actions_t actions;
-    int ends[2];
+    int ends[2] = {-1, -1};
 
     if (pipe2(ends, O_CLOEXEC) < 0)
         return -errno;
@@ -156,12 +156,12 @@ static int spawn(char **arguments, int *out_pipe, pid_t *out_pid) {
         close(ends[1]);
     else
         *out_pipe = ends[1];
-    return -rc;
+    return rc ? -rc : 0;
 }
 
 static void run_child(struct watch *watch, char **paths) {
     int go = -1;
-    pid_t pid;
+    pid_t pid = -1;
 
     if (spawn(paths, &go, &pid) < 0)
         return;
