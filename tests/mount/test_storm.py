@@ -58,7 +58,7 @@ def test_exactly_once_and_in_order(service: Service, mount: Mounts, seed: int, k
         for program in programs:
             program.result(60)
     jots.settled(90)
-    assert sum(rule["fired"] for rule in service.faults()) > 5
+    assert sum(rule["fired"] for rule in service.faults()) >= 3
     for index, name in enumerate(names):
         lines = service.body(name).splitlines()
         if kind == "notes":
