@@ -17,39 +17,9 @@
 #include <unistd.h>
 
 #include "cache/merge.h"
+#include "tests/unit/seeds.h"
 
 enum { ROUNDS = 20000, GIT_ROUNDS = 60, LINES = 40, ROOM = 4096 };
-
-static uint64_t random_state;
-static uint64_t random_seed;
-
-static void random_start(uint64_t seed) {
-    random_seed = seed;
-    random_state = seed * 0x9E3779B97F4A7C15u + 1;
-}
-
-static uint32_t random_below(uint32_t bound) {
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 33) % bound;
-}
-
-/* Runs ONE for many seeds, or for the one that the environment names. */
-static void each_seed(uint64_t rounds, void (*one)(void)) {
-    const char *wish = getenv("TEST_SEED");
-
-    for (uint64_t seed = 1; seed <= rounds; seed++) {
-        random_start(wish ? strtoull(wish, NULL, 10) : seed);
-        one();
-        if (wish)
-            return;
-    }
-}
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            fail_msg("TEST_SEED=%llu: %s", (unsigned long long)random_seed, #condition);                     \
-    } while (0)
 
 /* ---- texts as sequences of numbers ---- */
 

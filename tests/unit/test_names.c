@@ -15,39 +15,9 @@
 #include <utf8proc.h>
 
 #include "cache/names.h"
+#include "tests/unit/seeds.h"
 
 enum { ROUNDS = 20000, ROOM = 2048 };
-
-static uint64_t random_state;
-static uint64_t random_seed;
-
-static void random_start(uint64_t seed) {
-    random_seed = seed;
-    random_state = seed * 0x9E3779B97F4A7C15u + 1;
-}
-
-static uint32_t random_below(uint32_t bound) {
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 33) % bound;
-}
-
-/* Runs ONE for many seeds, or for the one that the environment names. */
-static void each_seed(void (*one)(void)) {
-    const char *wish = getenv("TEST_SEED");
-
-    for (uint64_t seed = 1; seed <= ROUNDS; seed++) {
-        random_start(wish ? strtoull(wish, NULL, 10) : seed);
-        one();
-        if (wish)
-            return;
-    }
-}
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            fail_msg("TEST_SEED=%llu: %s", (unsigned long long)random_seed, #condition);                     \
-    } while (0)
 
 /* Pieces that escapes, NFC and ~ID could stumble over: marks that melt into hex digits, singletons,
  * characters whose NFC form is longer, invalid and control bytes. */
@@ -186,7 +156,7 @@ static void show_once(void) {
 
 static void every_remote_name_can_be_shown(void **unused) {
     (void)unused;
-    each_seed(show_once);
+    each_seed(ROUNDS, show_once);
 }
 
 /* Two short names of few pieces: equal forms come from equal names only. */
@@ -208,7 +178,7 @@ static void injective_once(void) {
 
 static void forms_are_injective(void **unused) {
     (void)unused;
-    each_seed(injective_once);
+    each_seed(ROUNDS, injective_once);
 }
 
 static void require_shown(const char *remote, int64_t id, bool taken, const char *expected) {
@@ -446,7 +416,7 @@ static void copy_once(void) {
     char shown[NAMES_MAX_SHOWN + 1];
     char out[NAMES_MAX_SHOWN + 1];
     char second[NAMES_MAX_SHOWN + 1];
-    int64_t when = (int64_t)random_state * (random_below(8) == 0);
+    int64_t when = (int64_t)random_word() * (random_below(8) == 0);
 
     random_name(remote, random_below(300));
     strcat(remote, random_below(2) ? ".txt" : "");
@@ -460,7 +430,7 @@ static void copy_once(void) {
 
 static void copies_have_room(void **unused) {
     (void)unused;
-    each_seed(copy_once);
+    each_seed(ROUNDS, copy_once);
 }
 
 static void temporary_names(void **unused) {

@@ -13,39 +13,9 @@
 #include <string.h>
 
 #include "cache/text.h"
+#include "tests/unit/seeds.h"
 
 enum { ROOM = 4096, ROUNDS = 20000, STEPS = 12 };
-
-static uint64_t random_state;
-static uint64_t random_seed;
-
-static void random_start(uint64_t seed) {
-    random_seed = seed;
-    random_state = seed * 0x9E3779B97F4A7C15u + 1;
-}
-
-static uint32_t random_below(uint32_t bound) {
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(random_state >> 33) % bound;
-}
-
-/* Runs ONE for many seeds, or for the one that the environment names. */
-static void each_seed(void (*one)(void)) {
-    const char *wish = getenv("TEST_SEED");
-
-    for (uint64_t seed = 1; seed <= ROUNDS; seed++) {
-        random_start(wish ? strtoull(wish, NULL, 10) : seed);
-        one();
-        if (wish)
-            return;
-    }
-}
-
-#define REQUIRE(condition)                                                                                   \
-    do {                                                                                                     \
-        if (!(condition))                                                                                    \
-            fail_msg("TEST_SEED=%llu: %s", (unsigned long long)random_seed, #condition);                     \
-    } while (0)
 
 /* A byte string of bounded size. */
 struct bytes {
@@ -296,7 +266,7 @@ static void utf8_once(void) {
 
 static void utf8_random_pieces(void **unused) {
     (void)unused;
-    each_seed(utf8_once);
+    each_seed(ROUNDS, utf8_once);
 }
 
 /* ---- sizes ---- */
@@ -339,7 +309,7 @@ static void rewrite_once(void) {
 
 static void rewrites_show_the_file(void **unused) {
     (void)unused;
-    each_seed(rewrite_once);
+    each_seed(ROUNDS, rewrite_once);
 }
 
 /* ---- appends ---- */
@@ -365,7 +335,7 @@ static void editable_once(void) {
 
 static void editable_notes_become_the_file(void **unused) {
     (void)unused;
-    each_seed(editable_once);
+    each_seed(ROUNDS, editable_once);
 }
 
 /* A logger: complete lines that are not empty. Each push is one append; nothing is ever
@@ -390,7 +360,7 @@ static void logger_once(void) {
 
 static void loggers_cost_one_append(void **unused) {
     (void)unused;
-    each_seed(logger_once);
+    each_seed(ROUNDS, logger_once);
 }
 
 /* Locked notes: never rewritten, nothing but trailing empty lines is held back by a flush,
@@ -419,7 +389,7 @@ static void locked_once(void) {
 
 static void locked_notes_take_whole_lines(void **unused) {
     (void)unused;
-    each_seed(locked_once);
+    each_seed(ROUNDS, locked_once);
 }
 
 /* Locked, flushed at any time and cut anywhere: no byte but newlines may differ. */
@@ -449,7 +419,7 @@ static void locked_cut_once(void) {
 
 static void locked_notes_lose_no_character(void **unused) {
     (void)unused;
-    each_seed(locked_cut_once);
+    each_seed(ROUNDS, locked_cut_once);
 }
 
 /* ---- single decisions ---- */
